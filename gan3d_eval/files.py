@@ -1,0 +1,129 @@
+"""How files are written and read: atomically, as strict JSON, hashed by content.
+
+Everything that gan3d leaves on disk goes through here, so that a kill at any moment leaves either the old file or the
+new one, never half of either. This module knows nothing of voxels or runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Gan3dError", "atomic_directory", "atomic_file", "content_hash", "file_hash", "read_json", "write_json"]
+
+
+class Gan3dError(ValueError):
+    """Base of every error that a user can cause: one line with path, what was found, what was expected, what to do."""
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
+
+    If the block raises (a full disk, ctrl-C) the temporary file is removed and what stood at `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; on success rename it to `path`.
+
+    Raises
+    ------
+    Gan3dError
+        `path` exists and `force` is false. With `force` the old directory is removed only after the new one is whole.
+    """
+    if path.exists() and not force:
+        raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            old = temporary.with_suffix(".old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinity are a programming error and raise ValueError."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, error: type[Gan3dError] = Gan3dError) -> dict[str, Any]:
+    """Read a JSON object; anything else at `path` raises `error` with the place of the fault."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise error(f"{path} is not valid JSON: {fault}") from None
+    if not isinstance(value, dict):
+        raise error(f"{path} holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def content_hash(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over dtype, shape and C-ordered bytes of `arrays`, in order: equal content, equal hash, on any machine."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        for start in range(0, len(array), 4096):  # rows in blocks, so that a memory map is never read whole
+            digest.update(np.ascontiguousarray(array[start : start + 4096]).data)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars and paths into what JSON knows."""
+    if isinstance(value, np.generic):
+        plain = value.item()
+        if isinstance(plain, float) and not math.isfinite(plain):
+            raise ValueError(f"{plain} cannot be written to JSON")
+        return plain
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"{type(value).__name__} cannot be written to JSON")
+
+
+def _umask() -> int:
+    """The process's umask (reading it needs setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,320 @@
+"""RunDir: open, validate, read and write a run directory, the one thing that passes between training and evaluation.
+
+Owns every file name. The contract in prose is `RUN_DIR.md` beside this file; its rule numbers are cited below.
+Checking a whole directory against the contract is `check_run.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import io
+import os
+import platform
+import re
+import subprocess
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gan3d_eval import __version__
+from gan3d_eval.files import Gan3dError, atomic_file, read_json, write_json
+from gan3d_eval.voxels import VoxelError, VoxelSet
+
+__all__ = ["Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "new_run_id", "producer", "software", "utc_now"]
+
+FORMAT = 1
+STATUSES = ("running", "finished", "failed", "interrupted", "imported")
+RUN_KEYS = frozenset(
+    "format run_id category resolution status created seed dataset grid prior producer software command".split()
+)
+METRICS = (
+    "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
+).split()
+FINAL = "final"
+
+
+class RunDirError(Gan3dError):
+    """A run directory, or a file in it, that breaks the contract."""
+
+
+def utc_now() -> str:
+    """Now, as UTC ISO 8601 to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_run_id(category: str, recipe: str, seed: int) -> str:
+    """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time."""
+    return f"{category}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
+
+
+def software(*packages: str) -> dict[str, str]:
+    """Versions of Python, gan3d and `packages`."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "gan3d": __version__, **versions}
+
+
+def producer() -> dict[str, Any]:
+    """Who made the run: name, version, and commit and dirty flag of the checkout (null outside of one)."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    dirty = None if changes is None else bool(changes)
+    return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
+
+
+@dataclasses.dataclass
+class Result:
+    """What one verb found (rule 8). `values` and `intervals` share keys; `absent` says why a metric is not there."""
+
+    verb: str
+    protocol: str
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+    values: dict[str, Any]
+    intervals: dict[str, Any]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    seed: int | None = None
+    software: dict[str, str] = dataclasses.field(default_factory=lambda: software("numpy", "scipy", "faiss-cpu"))
+    created: str = dataclasses.field(default_factory=utc_now)
+    started: dataclasses.InitVar[float] = 0.0
+    seconds: float = 0.0
+
+    def __post_init__(self, started: float) -> None:
+        if started:
+            self.seconds = round(time.perf_counter() - started, 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with `format` and `status`: ok, or partial where something is absent."""
+        status = "partial" if self.absent else "ok"
+        return {"format": FORMAT, "status": status, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """A run directory and its `run.json`. Make one with `create`, open one with `open`."""
+
+    path: Path
+    meta: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: Path, meta: dict[str, Any]) -> RunDir:
+        """Make the directory and its `run.json`; a directory that is there already is an error (rule 10)."""
+        _check_meta(path, meta := {"format": FORMAT, "created": utc_now(), **meta})
+        try:
+            path.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            raise RunDirError(f"{path} already exists; a run never overwrites another: choose a new name") from None
+        write_json(path / "run.json", meta)
+        return cls(path, meta)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """Open an existing run directory; RunDirError if it is none or its `run.json` breaks rule 2."""
+        if not path.is_dir():
+            raise RunDirError(f"{path} is no directory; expected a run directory, as made by train or import-run")
+        meta = read_json(path / "run.json", RunDirError)
+        _check_meta(path, meta)
+        return cls(path, meta)
+
+    def update(self, **changes: Any) -> RunDir:
+        """Change keys of `run.json` (all others are kept) and return the run as it now is."""
+        meta = read_json(self.path / "run.json", RunDirError) | changes
+        _check_meta(self.path, meta)
+        write_json(self.path / "run.json", meta)
+        return RunDir(self.path, meta)
+
+    @property
+    def resolution(self) -> int:
+        """Voxels along each axis."""
+        return int(self.meta["resolution"])
+
+    def config(self) -> dict[str, Any] | None:
+        """`config.json`, the training hyper-parameters, or None if there is none."""
+        path = self.path / "config.json"
+        return read_json(path, RunDirError) if path.exists() else None
+
+    def write_config(self, values: dict[str, Any]) -> None:
+        """Write `config.json`."""
+        write_json(self.path / "config.json", values)
+
+    # --- the dataset that the run was trained on ---------------------------------------------------------------------
+
+    def relative(self, path: Path) -> str:
+        """`path` as seen from the run directory, so that both can move together (rule 11)."""
+        return Path(os.path.relpath(path.resolve(), self.path.resolve())).as_posix()
+
+    def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
+        """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
+
+        Parameters
+        ----------
+        reference : Path, optional
+            A dataset directory; None takes the one named in `run.json`, and then its hash must be the recorded one.
+
+        Raises
+        ------
+        RunDirError
+            No dataset recorded or found, another resolution, or not the shapes that the run was trained on.
+        """
+        record = self.meta["dataset"] or {}
+        if reference is None and not record.get("path"):
+            raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR")
+        path = reference or self.path / record["path"]
+        if reference is None and not path.is_dir():
+            raise RunDirError(f"{self.path}: its dataset is not at {path}; pass --reference DATASET_DIR")
+        shapes = VoxelSet.open(path)
+        if shapes.resolution != self.resolution:
+            raise RunDirError(f"{path} has resolution {shapes.resolution}, but {self.path} has {self.resolution}")
+        known = set(shapes.table["class"])
+        classes = [c for c in record.get("classes", []) if c in known or reference is None]
+        train = shapes.select(classes, record.get("split") or "train")
+        own = train.sha256 == record.get("sha256")
+        if reference is None and not own:
+            raise RunDirError(
+                f"{path} is not what {self.path} was trained on (its {len(train)} shapes hash to {train.sha256[:12]}, "
+                f"recorded: {str(record.get('sha256'))[:12]}); pass --reference to judge against it all the same"
+            )
+        held_out = shapes.table["split"].eq("test") & (shapes.table["class"].isin(classes) if classes else True)
+        return train, shapes.take(held_out.to_numpy()) if held_out.any() else None, own
+
+    # --- samples (rule 5) --------------------------------------------------------------------------------------------
+
+    def sample_names(self) -> list[str]:
+        """Sample files without suffix, steps in order, `final` last."""
+        names = [path.stem for path in (self.path / "samples").glob("*.npz") if not path.name.startswith(".")]
+        return sorted(names, key=lambda name: (name == FINAL, name))
+
+    def samples(self, name: str | None = None) -> VoxelSet:
+        """Read a sample file; None takes the newest (`final` when it is there). Names default to `sample-0000` …"""
+        names = self.sample_names()
+        if not names:
+            raise RunDirError(f"{self.path} holds no samples; make them with: python cli.py sample {self.path}")
+        if name is not None and name not in names:
+            raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
+        path = self.path / "samples" / f"{name or names[-1]}.npz"
+        arrays = read_arrays(path, ("occupancy", "resolution"))
+        occupancy, resolution = arrays["occupancy"], int(arrays["resolution"])
+        labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
+        try:
+            samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), {"file": f"samples/{path.name}"})
+        except VoxelError as fault:
+            raise RunDirError(f"{path}: {fault}") from None
+        if resolution != self.resolution or len(samples) == 0:
+            raise RunDirError(f"{path}: {len(samples)} shapes at {resolution}³; expected at least one at {self.resolution}³")
+        return samples
+
+    def write_samples(self, name: str, force: bool = False, **arrays: NDArray[Any]) -> Path:
+        """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and, if given, `latents`, `probability`, `names`."""
+        path = self.path / "samples" / f"{name}.npz"
+        if path.exists() and not force:
+            raise RunDirError(f"{path} exists; pass --force to replace it")
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, resolution=np.int64(self.resolution), **arrays)
+        return path
+
+    # --- training log (rule 4) and checkpoints (rule 7) ----------------------------------------------------------------
+
+    def metrics(self) -> pd.DataFrame | None:
+        """`metrics.csv`, or None if there is none. A last line without newline is still being written, and is ignored."""
+        path = self.path / "metrics.csv"
+        if not path.is_file():
+            return None
+        text = path.read_text(encoding="utf-8")
+        try:
+            table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+        except ValueError as fault:
+            raise RunDirError(f"{path} cannot be read: {fault}") from None
+        if "step" not in table:
+            raise RunDirError(f"{path} has no column 'step'; found {', '.join(map(str, table.columns))}")
+        return table
+
+    @contextlib.contextmanager
+    def metrics_log(self, upto: int = 0) -> Iterator[Any]:
+        """Yield a function that appends one row (a dict with the keys of `METRICS`), flushed at once.
+
+        Rows after step `upto` are cut off first: they belong to steps that a resumed run takes again.
+        """
+        path = self.path / "metrics.csv"
+        old = self.metrics() if upto else None
+        lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + int((old["step"] <= upto).sum())] if old is not None else []
+        with atomic_file(path) as temporary:
+            temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
+        with path.open("a", encoding="utf-8", buffering=1) as file:
+            yield lambda row: file.write(",".join(f"{row[key]:.6g}" for key in METRICS) + "\n")
+
+    def checkpoint_path(self, step: int) -> Path:
+        """`checkpoints/000500.pt`."""
+        return self.path / "checkpoints" / f"{step:06d}.pt"
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints, oldest first."""
+        found = [p for p in (self.path / "checkpoints").glob("*.pt") if re.fullmatch(r"\d{6,}", p.stem)]
+        return sorted(found, key=lambda path: int(path.stem))
+
+    # --- what evaluation writes (rules 1 and 8) ------------------------------------------------------------------------
+
+    def write_result(self, result: Result, rows: pd.DataFrame | None = None, reference: str = "") -> Path:
+        """Write `results/<verb>[-<reference>].json`, and one row per item as `.csv`; a verb replaces its own results."""
+        path = self.path / "results" / f"{result.verb}{'-' + reference if reference else ''}.json"
+        if rows is not None:
+            with atomic_file(path.with_suffix(".csv")) as temporary:
+                rows.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+        write_json(path, result.to_dict())
+        return path
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """All results by file name without suffix, sorted."""
+        return {path.stem: read_json(path, RunDirError) for path in sorted((self.path / "results").glob("*.json"))}
+
+    def picture_path(self, folder: str, name: str) -> Path:
+        """`figures/<name>.png` or `gallery/<name>.png`; makes the folder."""
+        (self.path / folder).mkdir(exist_ok=True)
+        return self.path / folder / f"{name}.png"
+
+    def pictures(self, folder: str) -> list[Path]:
+        """Pictures in `figures` or `gallery`, by name."""
+        return sorted((self.path / folder).glob("*.png"))
+
+
+def read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Read an `.npz` without unpickling; RunDirError if it is truncated, holds objects, or lacks a required array."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        raise RunDirError(f"{path} is no readable .npz ({fault})") from None
+    missing = [key for key in required if key not in arrays]
+    if missing:
+        raise RunDirError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
+    return arrays
+
+
+def _check_meta(path: Path, meta: dict[str, Any]) -> None:
+    """Rule 2: known format, every key, a known status, a positive resolution."""
+    if meta.get("format") != FORMAT:
+        raise RunDirError(f"{path}/run.json has format {meta.get('format')!r}; this version reads {FORMAT}")
+    missing = sorted(RUN_KEYS - set(meta))
+    if missing:
+        raise RunDirError(f"{path}/run.json lacks {', '.join(missing)}")
+    if meta["status"] not in STATUSES:
+        raise RunDirError(f"{path}/run.json has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")
+    if not isinstance(meta["resolution"], int) or meta["resolution"] < 1:
+        raise RunDirError(f"{path}/run.json has resolution {meta['resolution']!r}; expected a positive integer")

@@ -1,0 +1,255 @@
+"""Voxel sets: many binary grids of one resolution, packed eight voxels to a byte, on disk and in memory.
+
+One layout travels the whole way. `np.packbits` of a C-ordered boolean grid is the dataset file (memory-mapped), the
+batch that is sent to the training device, the samples file, and the row that faiss's binary index searches. On binary
+grids L1 = Hamming distance, so nothing is expanded to be compared.
+
+This module does not read meshes (see `gan3d_model.data`) and computes no metric.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_hash, read_json, write_json
+
+__all__ = ["DATASET_FORMAT", "VoxelError", "VoxelSet", "binarize", "content_hash", "file_hash", "pack", "packed_bytes", "unpack", "volumes"]
+
+DATASET_FORMAT = 1
+COLUMNS = ["name", "class", "split", "source", "sha256", "occupied", "components", "flags"]
+MAX_RESOLUTION = 512
+
+
+class VoxelError(Gan3dError):
+    """Grids or a dataset directory that are not what they should be."""
+
+
+def packed_bytes(resolution: int) -> int:
+    """Bytes of one packed grid: d³/8, rounded up (an odd d leaves zero bits at the end, which no distance sees)."""
+    return (resolution**3 + 7) // 8
+
+
+def pack(grids: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pack `(n, d, d, d) bool` into `(n, ⌈d³/8⌉) uint8`, most significant bit first, C order."""
+    return np.packbits(grids.reshape(len(grids), -1), axis=1)
+
+
+def unpack(packed: NDArray[np.uint8], resolution: int) -> NDArray[np.bool_]:
+    """Undo `pack`: `(n, ⌈d³/8⌉) uint8` → `(n, d, d, d) bool`."""
+    bits = np.unpackbits(packed, axis=1, count=resolution**3).view(np.bool_)
+    return bits.reshape(-1, resolution, resolution, resolution)
+
+
+def volumes(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Occupied voxels of each packed row, `(n,) int64`, in voxels."""
+    counts = [np.bitwise_count(packed[i : i + 4096]).sum(axis=1, dtype=np.int64) for i in range(0, len(packed), 4096)]
+    return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+
+
+def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> NDArray[np.bool_]:
+    """Turn any common encoding of occupancy into booleans, or say why it cannot be done.
+
+    Parameters
+    ----------
+    array : (n, d, d, d) or (d, d, d) or (n, 1, d, d, d) bool, integer or float
+        Booleans; integers 0/1, 0/255 or -1/+1; or probabilities in [0, 1].
+    threshold : float
+        Probabilities strictly above it are occupied. Binary encodings ignore it.
+    where : str
+        What the error message calls the array (a path, usually).
+
+    Returns
+    -------
+    (n, d, d, d) bool
+
+    Raises
+    ------
+    VoxelError
+        Not cubic, no grids at all, NaN or infinite values, or values that fit none of the encodings.
+    """
+    grids = np.asarray(array)
+    if grids.ndim == 3:
+        grids = grids[None]
+    if grids.ndim == 5 and grids.shape[1] == 1:
+        grids = grids[:, 0]
+    if grids.ndim != 4 or len(set(grids.shape[1:])) != 1:
+        raise VoxelError(f"{where}: shape {np.shape(array)} is no batch of cubic grids; expected (n, d, d, d)")
+    if grids.shape[0] == 0 or grids.shape[1] == 0:
+        raise VoxelError(f"{where}: holds zero shapes (shape {grids.shape})")
+    if grids.shape[1] > MAX_RESOLUTION:
+        raise VoxelError(f"{where}: resolution {grids.shape[1]} is above the largest supported, {MAX_RESOLUTION}")
+    if grids.dtype == np.bool_:
+        return grids
+    if grids.dtype.kind not in "iuf":
+        raise VoxelError(f"{where}: dtype {grids.dtype} holds no occupancy; expected bool, integers or floats")
+    low, high = _finite_range(grids, where)
+    if low >= 0 and high <= 1:
+        return grids > (threshold if grids.dtype.kind == "f" else 0)
+    if _holds_only(grids, (low, high)) and (low, high) in {(0, 255), (-1, 1)}:
+        return grids > 0
+    raise VoxelError(
+        f"{where}: values in [{low:g}, {high:g}] are no occupancy; expected 0/1, 0/255, -1/+1 or probabilities in [0, 1]"
+    )
+
+
+def _finite_range(grids: NDArray[Any], where: str) -> tuple[float, float]:
+    """Smallest and largest value; NaN and infinities are refused with the index of the first bad shape."""
+    low, high = float(grids.min()), float(grids.max())
+    if not np.isfinite([low, high]).all():
+        bad = [i for i, grid in enumerate(grids) if not np.isfinite(grid).all()]
+        raise VoxelError(f"{where}: {len(bad)} of {len(grids)} shapes hold NaN or infinity (first: index {bad[0]})")
+    return low, high
+
+
+def _holds_only(grids: NDArray[Any], values: Iterable[float]) -> bool:
+    """Whether every element is one of `values`."""
+    return bool(np.isin(grids, list(values)).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class VoxelSet:
+    """Binary grids of one resolution, with a row of facts about each.
+
+    Attributes
+    ----------
+    packed : (n, ⌈d³/8⌉) uint8
+        One packed grid a row; a read-only memory map when opened from disk.
+    resolution : int
+        d, voxels along each axis.
+    table : DataFrame of n rows
+        At least `name`; datasets also have `class`, `split`, `source`, `sha256`, `occupied`, `components`, `flags`.
+    info : dict
+        `dataset.json` (sources, voxeliser, counts), or empty.
+    """
+
+    packed: NDArray[np.uint8]
+    resolution: int
+    table: pd.DataFrame
+    info: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = packed_bytes(self.resolution)
+        if self.packed.ndim != 2 or self.packed.dtype != np.uint8 or self.packed.shape[1] != expected:
+            raise VoxelError(
+                f"packed grids are {self.packed.dtype} {self.packed.shape}; "
+                f"expected uint8 (n, {expected}) at resolution {self.resolution}"
+            )
+        if len(self.table) != len(self.packed):
+            raise VoxelError(f"{len(self.packed)} grids but {len(self.table)} rows of names")
+
+    @classmethod
+    def from_grids(cls, grids: NDArray[np.bool_], names: Sequence[str] | None = None) -> VoxelSet:
+        """Make a set in memory from `(n, d, d, d) bool`; names default to `shape-0000` …"""
+        names = [f"shape-{i:04d}" for i in range(len(grids))] if names is None else list(names)
+        return cls(pack(grids), grids.shape[1], pd.DataFrame({"name": names}))
+
+    @classmethod
+    def open(cls, path: Path) -> VoxelSet:
+        """Open a dataset directory; `voxels.npy` is memory-mapped, never read whole.
+
+        Raises
+        ------
+        VoxelError
+            The directory, or one of its three files, is missing, truncated, or contradicts the others.
+        """
+        if not path.is_dir():
+            raise VoxelError(f"{path} is no dataset directory; make one with: python cli.py prepare SRC {path}")
+        info = read_json(path / "dataset.json", VoxelError)
+        if info.get("format") != DATASET_FORMAT:
+            raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")
+        try:
+            packed = np.load(path / "voxels.npy", mmap_mode="r", allow_pickle=False)
+            table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
+        except (OSError, ValueError) as fault:
+            raise VoxelError(f"{path} is damaged ({fault}); prepare it again") from None
+        missing = {"name", "class", "split"} - set(table.columns)
+        if missing or not isinstance(info.get("resolution"), int) or len(packed) == 0:
+            reason = f"shapes.csv lacks {sorted(missing)}" if missing else "it holds no shapes or no resolution"
+            raise VoxelError(f"{path} is no usable dataset: {reason}; prepare it again")
+        try:
+            return cls(packed, info["resolution"], table, info)
+        except VoxelError as fault:
+            raise VoxelError(f"{path} is damaged: {fault}; prepare it again") from None
+
+    def write(self, path: Path, rejected: pd.DataFrame | None = None, force: bool = False) -> None:
+        """Write the set as a dataset directory, all or nothing; the table needs every column of `COLUMNS`.
+
+        `rejected` (name, class, split, reason) is kept beside it, so that no shape disappears without a word.
+        """
+        with atomic_directory(path, force) as temporary:
+            if rejected is not None and len(rejected):
+                rejected.to_csv(temporary / "rejected.csv", index=False, lineterminator="\n")
+            np.save(temporary / "voxels.npy", self.packed, allow_pickle=False)
+            self.table[COLUMNS].to_csv(temporary / "shapes.csv", index=False, lineterminator="\n")
+            counts = self.table.groupby(["class", "split"]).size()
+            by_class: dict[str, dict[str, int]] = {}
+            for (label, split), count in counts.items():
+                by_class.setdefault(str(label), {})[str(split)] = int(count)
+            facts = {"format": DATASET_FORMAT, "name": path.name, "resolution": self.resolution, "n": len(self)}
+            facts["rejected"] = 0 if rejected is None else len(rejected)
+            write_json(
+                temporary / "dataset.json", facts | self.info | {"counts": by_class, "sha256": content_hash(self.packed)}
+            )
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each shape, in row order."""
+        return [str(name) for name in self.table["name"]]
+
+    @cached_property
+    def volume(self) -> NDArray[np.int64]:
+        """Occupied voxels of each shape, `(n,) int64`."""
+        return volumes(self.packed)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the grids in their order: the identity of a training set, of a sample set."""
+        return content_hash(self.packed)
+
+    def identity(self) -> dict[str, Any]:
+        """What a result says of its input: name of the file or dataset, hash, number of shapes."""
+        return {"path": self.info.get("file") or self.info.get("name", ""), "sha256": self.sha256, "n": len(self)}
+
+    def grids(self, rows: ArrayLike | slice = slice(None)) -> NDArray[np.bool_]:
+        """Unpack the chosen rows to `(n, d, d, d) bool`."""
+        rows = rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.intp)
+        return unpack(np.atleast_2d(self.packed[rows]), self.resolution)
+
+    def take(self, rows: ArrayLike) -> VoxelSet:
+        """The chosen rows (indices or a mask), as a set in memory."""
+        index = np.asarray(rows)
+        index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
+        table = self.table.iloc[index].reset_index(drop=True)
+        return VoxelSet(np.ascontiguousarray(self.packed[index]), self.resolution, table, self.info)
+
+    def select(self, classes: Sequence[str] = (), split: str | None = None) -> VoxelSet:
+        """The shapes of these classes (all, if none are named) and this split (all, if None).
+
+        Raises
+        ------
+        VoxelError
+            A class that is not there (those that are get listed), or nothing left.
+        """
+        known = sorted(set(self.table["class"]))
+        unknown = sorted(set(classes) - set(known))
+        if unknown:
+            raise VoxelError(f"no class {', '.join(unknown)} in dataset {self.info.get('name', '')}; it has {', '.join(known)}")
+        mask = np.ones(len(self), dtype=np.bool_)
+        if classes:
+            mask &= self.table["class"].isin(list(classes)).to_numpy()
+        if split is not None:
+            mask &= (self.table["split"] == split).to_numpy()
+        if not mask.any():
+            raise VoxelError(f"no shapes of {', '.join(classes) or 'any class'} in split {split!r}")
+        return self.take(mask)

@@ -1,0 +1,1 @@
+"""Mesh and voxel sources, made into dataset directories. No torch here."""

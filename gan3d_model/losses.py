@@ -1,0 +1,63 @@
+"""The adversarial game in pure functions: losses on logits, label smoothing, D's accuracy, the accuracy gate, the prior.
+
+Losses: Goodfellow et al. 2014, with the non-saturating G loss −log D(G(z)) that the slides use ("not a zero-sum game").
+Gate: Wu et al. 2016, section 3.1. Two-sided label smoothing: slides; one-sided: Salimans et al. 2016, section 3.4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from gan3d_model.config import TrainConfig
+
+__all__ = ["accuracy", "discriminator_loss", "draw_labels", "draw_latents", "gate_is_open", "generator_loss", "stream"]
+
+
+def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
+    """The random stream `name` at `step`: a function of its arguments alone, so a resumed run has no state to restore.
+
+    Streams of different names or steps are independent (NumPy's SeedSequence mixes the key). Drawn on the CPU, hence
+    equal on every device.
+    """
+    key = np.random.SeedSequence([seed, step, *name.encode()]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(key))
+
+
+def draw_latents(config: TrainConfig, n: int, generator: torch.Generator) -> Tensor:
+    """Draw `(n, z) float32` latents from the config's prior: U[0,1], N(0,1) or N(0, 0.33²)."""
+    if config.prior == "uniform":
+        return torch.rand(n, config.latent_dim, generator=generator)
+    latents = torch.randn(n, config.latent_dim, generator=generator)
+    return latents * 0.33 if config.prior == "normal0.33" else latents
+
+
+def draw_labels(config: TrainConfig, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw D's targets for n real and n generated shapes, `(n,) float32` each, uniform in the config's ranges."""
+    real = config.real_low + (config.real_high - config.real_low) * torch.rand(n, generator=generator)
+    fake = config.fake_low + (config.fake_high - config.fake_low) * torch.rand(n, generator=generator)
+    return real, fake
+
+
+def discriminator_loss(logits_real: Tensor, logits_fake: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of D on real and on generated shapes, `()` each; D minimises their sum. Targets may leave [0, 1]."""
+    loss_real = binary_cross_entropy_with_logits(logits_real, real)
+    loss_fake = binary_cross_entropy_with_logits(logits_fake, fake)
+    return loss_real, loss_fake
+
+
+def generator_loss(logits_fake: Tensor) -> Tensor:
+    """−log D(G(z)), mean over the batch, `()`: never smoothed."""
+    return binary_cross_entropy_with_logits(logits_fake, torch.ones_like(logits_fake))
+
+
+def accuracy(logits_real: Tensor, logits_fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of real shapes with logit > 0 and of generated ones with logit < 0: a D that says 0 to all scores 0, not 0.5."""
+    return (logits_real > 0).float().mean(), (logits_fake < 0).float().mean()
+
+
+def gate_is_open(acc_d: float, gate: float) -> bool:
+    """Whether D learns from this batch: its accuracy is not higher than the gate (the paper's ≤, with 0.8)."""
+    return acc_d <= gate

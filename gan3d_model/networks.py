@@ -1,0 +1,101 @@
+"""Generator and discriminator of Wu et al. 2016 (3D-GAN), at 16³, 32³, 64³ (the paper's) or 128³.
+
+One rule gives every width: a feature map of spatial size s has 32·base/s channels, base = 64 in the paper. At 64³ that is
+the paper's 512-256-128-64; at 32³ the layer next to the voxels falls away and the rest keeps its widths.
+
+Five (at 64³) convolutions of kernel 4³, no bias, stride 2 and padding 1 but between 4³ and 1³ (stride 1, padding 0).
+Batch normalisation stands before every activation but the last, in D's first layer too, as in the common PyTorch ports.
+Differs from paper: D returns logits (its sigmoid lives in the loss), so that labels outside [0, 1] are accepted.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Discriminator", "FirstConv", "Generator", "LastConv", "channels"]
+
+
+def channels(resolution: int, base_channels: int) -> list[int]:
+    """Widths of the feature maps of spatial size 4, 8, … resolution/2: 512, 256, 128, 64 for 64³ and base 64."""
+    sizes = itertools.takewhile(lambda size: size < resolution, (4 * 2**i for i in itertools.count()))
+    return [max(1, 32 * base_channels // size) for size in sizes]
+
+
+class FirstConv(nn.Conv3d):
+    """`Conv3d(1, C, 4, stride=2, padding=1, bias=False)`, three times faster on CPUs: same weights, same result.
+
+    Convolutions of one channel starve the vector units. The stride of 2 sees the padded grid as 2³ blocks, so the same
+    sums are a convolution with kernel 2³, stride 1, over the 8 voxels of a block as channels (space to depth).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels, 4, 2, 1, bias=False)
+
+    def forward(self, grids: Tensor) -> Tensor:
+        """`(B, 1, D, D, D)` → `(B, C, D/2, D/2, D/2)`."""
+        b, m = len(grids), grids.shape[2] // 2 + 1
+        blocks = functional.pad(grids, (1,) * 6).view(b, m, 2, m, 2, m, 2).permute(0, 2, 4, 6, 1, 3, 5)
+        return functional.conv3d(blocks.reshape(b, 8, m, m, m), _kernel_of_blocks(self.weight))
+
+
+class LastConv(nn.ConvTranspose3d):
+    """`ConvTranspose3d(C, 1, 4, stride=2, padding=1, bias=False)` by the same rearrangement (depth to space)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, 1, 4, 2, 1, bias=False)
+
+    def forward(self, maps: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """`(B, C, d, d, d)` → `(B, 1, 2d, 2d, 2d)`."""
+        b, m = len(maps), maps.shape[2] + 1
+        blocks = functional.conv_transpose3d(maps, _kernel_of_blocks(self.weight))  # (B, 8, d+1, d+1, d+1)
+        padded = blocks.view(b, 2, 2, 2, m, m, m).permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * m, 2 * m, 2 * m)
+        return padded[:, :, 1:-1, 1:-1, 1:-1]
+
+
+def _kernel_of_blocks(weight: Tensor) -> Tensor:
+    """`(C, 1, 4, 4, 4)` → `(C, 8, 2, 2, 2)`: position 2a + r of the kernel is block a, voxel r."""
+    return weight.view(-1, 2, 2, 2, 2, 2, 2).permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, 8, 2, 2, 2)
+
+
+class Generator(nn.Module):
+    """Map latents `(B, z)` to occupancy probabilities `(B, D, D, D)` in [0, 1]. Shapes below: D = 64, base 64."""
+
+    def __init__(self, resolution: int = 64, base_channels: int = 64, latent_dim: int = 200) -> None:
+        super().__init__()
+        widths = channels(resolution, base_channels)
+        layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], 4, bias=False)]  # (B, 512, 4, 4, 4)
+        for before, after in itertools.pairwise(widths):  # (B, 256, 8, 8, 8), (B, 128, 16, …), (B, 64, 32, …)
+            layers += [nn.BatchNorm3d(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
+        layers += [nn.BatchNorm3d(widths[-1]), nn.ReLU(), LastConv(widths[-1])]
+        self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
+        self.latent_dim = latent_dim
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """`(B, z)` → `(B, D, D, D)` probabilities."""
+        volume: Tensor = self.layers(latents[:, :, None, None, None])
+        return volume[:, 0]
+
+
+class Discriminator(nn.Module):
+    """Map grids `(B, D, D, D)` to one logit each, `(B,)`: above 0 = judged real. Shapes below: D = 64, base 64."""
+
+    def __init__(self, resolution: int = 64, base_channels: int = 64) -> None:
+        super().__init__()
+        widths = channels(resolution, base_channels)[::-1]
+        blocks = []  # (B, 64, 32, 32, 32), (B, 128, 16, …), (B, 256, 8, …), (B, 512, 4, 4, 4)
+        for before, after in itertools.pairwise([1, *widths]):
+            conv = FirstConv(after) if before == 1 else nn.Conv3d(before, after, 4, 2, 1, bias=False)
+            blocks.append(nn.Sequential(conv, nn.BatchNorm3d(after), nn.LeakyReLU(0.2)))
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)  # (B, 1, 1, 1, 1)
+
+    def forward(self, grids: Tensor) -> Tensor:
+        """`(B, D, D, D)` → logits `(B,)`."""
+        logits: Tensor = self.head(self.blocks(grids[:, None]))
+        return logits.flatten()
+
+

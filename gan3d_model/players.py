@@ -1,0 +1,126 @@
+"""The two players with their optimisers and G's moving average, as one thing that is built, saved and loaded whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
+from gan3d_model.config import TrainConfig
+from gan3d_model.networks import Discriminator, Generator
+
+__all__ = ["CheckpointError", "Players", "pick_device", "read_checkpoint"]
+
+FORMAT = 1
+
+
+class CheckpointError(Gan3dError):
+    """A checkpoint that is missing, truncated, of another architecture, or holds more than tensors."""
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU when there is one; CheckpointError never, Gan3dError for a device that is not here."""
+    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise Gan3dError(f"device {name} asked for, but this PyTorch sees no CUDA device; use --device cpu")
+    return device
+
+
+@dataclasses.dataclass
+class Players:
+    """G, D, their Adam optimisers, and the average of G (None when `config.ema` is 0)."""
+
+    config: TrainConfig
+    generator: nn.Module
+    discriminator: nn.Module
+    optimizer_g: torch.optim.Optimizer
+    optimizer_d: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    @classmethod
+    def build(cls, config: TrainConfig, device: torch.device) -> Players:
+        """Initialise both players from `config.seed`: convolutions N(0, 0.02²) as in DCGAN, batch norms PyTorch's."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            generator = Generator(config.resolution, config.base_channels, config.latent_dim)
+            discriminator = Discriminator(config.resolution, config.base_channels)
+        players = [p.to(device=device, memory_format=torch.channels_last_3d) for p in (generator, discriminator)]  # type: ignore[call-overload]
+        adam = [
+            torch.optim.Adam(player.parameters(), lr, (config.beta1, config.beta2), fused=True)
+            for player, lr in zip(players, (config.lr_g, config.lr_d), strict=True)
+        ]
+        decay = get_ema_multi_avg_fn(config.ema)
+        average = AveragedModel(players[0], multi_avg_fn=decay, use_buffers=True) if config.ema else None
+        return cls(config, players[0], players[1], adam[0], adam[1], average)
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The generator to sample from: the average when there is one."""
+        return self.generator if self.average is None else self.average.module
+
+    def state(self) -> dict[str, Any]:
+        """State dicts of all parts."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
+        for name, part in parts.items():
+            if part is None:
+                continue
+            try:
+                part.load_state_dict(checkpoint[name])
+            except (KeyError, RuntimeError, ValueError) as fault:
+                reason = str(fault).split("\n")[0]
+                raise CheckpointError(f"{path}: {name} does not fit the run's config ({reason})") from None
+
+    def save(self, run: RunDir, step: int) -> Path:
+        """Write `checkpoints/<step>.pt` atomically, then drop all but the newest `config.keep`."""
+        path = run.checkpoint_path(step)
+        content = {"format": FORMAT, "step": step, "config": self.config.to_dict(), **self.state()}
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
+        for old in run.checkpoints()[: -self.config.keep] if self.config.keep else []:
+            old.unlink()
+        return path
+
+
+    def restore(self, run: RunDir) -> int:
+        """Load the newest whole checkpoint and return its step; 0 if there is none. A damaged one is said and passed over."""
+        for path in reversed(run.checkpoints()):
+            try:
+                content = read_checkpoint(path, next(self.generator.parameters()).device)
+            except CheckpointError as fault:
+                print(f"warning: {fault}; trying the one before", file=sys.stderr)
+                continue
+            self.load(content, path)
+            return int(content["step"])
+        return 0
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it (`weights_only=True`).
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated, holds other objects than tensors, numbers and strings, or is another format.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
+        reason = str(fault).split("\n")[0][:120]
+        raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no gan3d checkpoint of format {FORMAT}")
+    return content

@@ -1,0 +1,51 @@
+"""Runs begun and taken up again: make a run directory for a config and a dataset, or reopen one without changing its course."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gan3d_eval.run_dir import RunDir, new_run_id, producer, software
+from gan3d_eval.voxels import VoxelSet
+from gan3d_model.config import ConfigError, TrainConfig
+
+__all__ = ["create_run", "resume_run"]
+
+
+def create_run(
+    config: TrainConfig, recipe: str, shapes: VoxelSet, dataset: Path, classes: list[str], runs: Path, command: list[str],
+    path: Path | None = None,
+) -> RunDir:  # fmt: skip
+    """Make the run directory (`runs/<run_id>`, or `path`) for training on `shapes`, the train split of `dataset`."""
+    category = "-".join(classes) or str(shapes.info["name"])
+    run_id = new_run_id(category, recipe, config.seed)
+    target = path or runs / run_id
+    run = RunDir.create(
+        target,
+        {
+            "run_id": run_id, "category": category, "resolution": config.resolution, "status": "running", "seed": config.seed,
+            "dataset": {
+                "name": shapes.info["name"], "path": RunDir(target, {}).relative(dataset), "classes": classes,
+                "split": "train", "sha256": shapes.sha256, "n": len(shapes),
+            },
+            "grid": (shapes.info.get("grid") or {}) | {"threshold": 0.5}, "prior": config.prior,
+            "producer": producer(), "software": software("torch", "numpy"), "command": command,
+        },
+    )  # fmt: skip
+    run.write_config(config.to_dict())
+    return run
+
+
+def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
+    """Refuse to go on with a changed config or other shapes; write the config that may have changed in its free fields.
+
+    Raises
+    ------
+    ConfigError
+        Listing each difference.
+    """
+    old = TrainConfig.from_dict(run.config() or {}, f"{run.path}/config.json")
+    if changed := old.differences(config):
+        raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
+    if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
+        raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
+    run.write_config(config.to_dict())

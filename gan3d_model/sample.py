@@ -1,0 +1,85 @@
+"""Draw shapes from a generator: latents in, packed occupancy out.
+
+G is in evaluation mode (batch norm uses its running statistics), so that a shape depends on its own latent alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_model.config import TrainConfig
+from gan3d_model.losses import draw_latents, stream
+from gan3d_model.players import CheckpointError, Players, pick_device, read_checkpoint
+
+__all__ = ["draw_samples", "generate", "sample"]
+
+VOXELS_PER_BATCH = 2**22  # bounds the memory of one G forward at any resolution
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, latents: Tensor, resolution: int, threshold: float = 0.5) -> NDArray[np.uint8]:
+    """Map latents `(n, z)` to packed grids `(n, ⌈d³/8⌉) uint8`; a voxel is occupied where its probability > threshold."""
+    was_training = generator.training
+    device = next(generator.parameters()).device
+    generator.eval()
+    size = max(1, VOXELS_PER_BATCH // resolution**3)
+    rows = []
+    for part in latents.split(size):
+        occupied = (generator(part.to(device)) > threshold).cpu().numpy()  # (≤size, d, d, d) bool
+        rows.append(np.packbits(occupied.reshape(len(part), -1), axis=1))
+    generator.train(was_training)
+    return np.concatenate(rows)
+
+
+def draw_samples(
+    players: Players, run: RunDir, name: str, n: int, seed: int, threshold: float = 0.5, force: bool = False
+) -> Path:
+    """Draw n shapes into `samples/<name>.npz`, with their latents, and note the threshold in `run.json`."""
+    config = players.config
+    latents = draw_latents(config, n, stream(seed, "final-samples"))
+    packed = generate(players.sampler, latents, config.resolution, threshold)
+    path = run.write_samples(name, force, occupancy=packed, latents=latents.numpy())
+    run.update(grid=(run.meta["grid"] or {}) | {"threshold": threshold})
+    return path
+
+
+def sample(
+    run: RunDir, n: int | None = None, step: int | None = None, seed: int | None = None,
+    name: str = "final", device: str = "auto", threshold: float = 0.5, force: bool = False,
+) -> Path:  # fmt: skip
+    """Draw n shapes from a checkpoint of `run` into `samples/<name>.npz`.
+
+    Parameters
+    ----------
+    run : RunDir
+    n : int, optional
+        Number of shapes; None takes `n_samples` of the run's config.
+    step : int, optional
+        Which checkpoint; None takes the newest.
+    seed : int, optional
+        Of the latents; None takes the run's own.
+
+    Raises
+    ------
+    CheckpointError
+        No checkpoint, or one that does not fit.
+    """
+    checkpoints = run.checkpoints()
+    path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
+    if path is None or not path.exists():
+        found = ", ".join(p.name for p in checkpoints) or "none"
+        raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
+    place = pick_device(device)
+    content = read_checkpoint(path, place)
+    config = TrainConfig.from_dict(content["config"], str(path))
+    players = Players.build(config, place)
+    players.load(content, path)
+    if (count := config.n_samples if n is None else n) < 1:
+        raise Gan3dError(f"{count} samples asked for; expected at least 1")
+    return draw_samples(players, run, name, count, config.seed if seed is None else seed, threshold, force)

@@ -1,0 +1,253 @@
+"""Train a 3D-GAN: one visible loop.
+
+What is written on the way: `metrics.csv` (a row a step), checkpoints, samples at fixed latents, TensorBoard scalars; at the
+end `samples/final.npz`. Ctrl-C or SIGTERM ends the step, checkpoints, and leaves a run that can be resumed. Every random
+number is a function of (seed, stream, step), so a resumed run takes exactly the steps that it would have taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.voxels import VoxelSet
+from gan3d_model.config import ConfigError, TrainConfig
+from gan3d_model.losses import (
+    accuracy,
+    discriminator_loss,
+    draw_labels,
+    draw_latents,
+    gate_is_open,
+    generator_loss,
+    stream,
+)
+from gan3d_model.players import Players, pick_device
+from gan3d_model.sample import draw_samples, generate
+
+__all__ = ["Diverged", "Interrupted", "train"]
+
+PROGRESS_SAMPLES = 16
+
+
+class Diverged(Gan3dError):
+    """A loss became NaN or infinite."""
+
+
+class Interrupted(Gan3dError):
+    """The run was stopped by a signal; it is whole and can be resumed."""
+
+
+def train(config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print) -> RunDir:
+    """Train from the newest checkpoint of `run` (or from the start) to `config.epochs`, then draw the evaluation set.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    shapes : VoxelSet
+        The training shapes, `(n, ⌈d³/8⌉) uint8` packed; they stay packed on the device.
+    run : RunDir
+        From `create_run` or `resume_run`.
+    device : str
+        `auto`, `cpu`, `cuda`, `cuda:1` …
+    say : callable
+        Receives a line of progress now and then.
+
+    Raises
+    ------
+    Diverged, Interrupted, Gan3dError
+        After the run's `status` has been set to `failed` or `interrupted`.
+    """
+    place = pick_device(device)
+    if shapes.resolution != config.resolution:
+        raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
+    if len(shapes) < config.batch_size:
+        raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+    players = Players.build(config, place)
+    first = players.restore(run)
+    run = run.update(status="running")
+    try:
+        with run.metrics_log(upto=first) as log, _tensorboard(run, first) as board, _stop_signals() as stopped:
+            _loop(config, shapes, run, players, place, first, log, board, stopped, say)
+        draw_samples(players, run, "final", config.n_samples, config.seed, force=True)
+    except BaseException as fault:
+        with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
+            run.update(status="interrupted" if isinstance(fault, Interrupted) else "failed", failure=str(fault))
+        raise
+    return run.update(status="finished", failure=None)
+
+
+def _loop(
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
+    log: Callable[[dict[str, float]], Any], board: Any, stopped: Callable[[], bool], say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Steps `first` … of the game. Read the comments alone and you have the algorithm."""
+    G, D = players.generator, players.discriminator
+    n, batch = len(shapes), config.batch_size
+    steps = math.ceil(config.epochs * n / batch)
+    data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, d³/8) uint8: all shapes, still packed
+    fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
+    half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
+    begin = said = time.perf_counter()
+
+    for step in range(first + 1, steps + 1):
+        # Learning rates follow the schedule.
+        factor = lr_factor(config, (step - 1) / steps)
+        _set_rate(players.optimizer_g, config.lr_g * factor)
+        _set_rate(players.optimizer_d, config.lr_d * factor)
+
+        # A batch of real shapes, of latents and of labels.
+        real = unpack_on_device(data[batch_rows(config.seed, n, batch, step)], config.resolution)  # (B, D, D, D)
+        latents = draw_latents(config, batch, stream(config.seed, "latents", step)).to(device)  # (B, z)
+        label_real, label_fake = (x.to(device) for x in draw_labels(config, batch, stream(config.seed, "labels", step)))
+
+        # G imagines one batch, which both players use.
+        with half():
+            fake = G(latents)  # (B, D, D, D)
+
+        # D judges both batches. Detached: D's step sends no gradient into G.
+        with half():
+            logits_real, logits_fake = D(real), D(fake.detach())  # (B,), (B,)
+        logits_real, logits_fake = logits_real.float(), logits_fake.float()
+        loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, label_real, label_fake)
+        acc_real, acc_fake = (x.item() for x in accuracy(logits_real, logits_fake))
+
+        # The gate: D learns only while it is not too good already.
+        acc = (acc_real + acc_fake) / 2
+        if updated := gate_is_open(acc, config.gate):
+            players.optimizer_d.zero_grad()
+            (loss_real + loss_fake).backward()
+            players.optimizer_d.step()
+
+        # G learns to be called real by D as D now is. D's weights need no gradient here.
+        D.requires_grad_(False)
+        with half():
+            logits = D(fake)
+        loss_g = generator_loss(logits.float())
+        players.optimizer_g.zero_grad()
+        loss_g.backward()
+        players.optimizer_g.step()
+        D.requires_grad_(True)
+
+        # The average of G follows G.
+        if players.average is not None:
+            players.average.update_parameters(G)
+
+        # One row of the log.
+        now, epoch = time.perf_counter(), step * batch / n
+        row = {
+            "step": step, "epoch": epoch, "seconds": now - begin, "loss_d": loss_real.item() + loss_fake.item(),
+            "loss_d_real": loss_real.item(), "loss_d_fake": loss_fake.item(), "loss_g": loss_g.item(), "acc_d": acc,
+            "acc_d_real": acc_real, "acc_d_fake": acc_fake, "d_updated": updated, "lr_d": config.lr_d * factor,
+            "lr_g": config.lr_g * factor, "occupancy_g": (fake > 0.5).float().mean().item(),
+        }  # fmt: skip
+        log(row)
+        for name in ("loss_d", "loss_g", "acc_d", "d_updated", "occupancy_g", "lr_g"):
+            board.add_scalar(name, row[name], step)
+        if not math.isfinite(row["loss_d"] + row["loss_g"]):
+            raise Diverged(f"{run.path}: a loss is no longer finite at step {step}; lower the learning rates")
+        if now - said > 10 or step == steps:
+            said, left = now, (now - begin) / (step - first) * (steps - step)
+            say(f"epoch {epoch:.1f}/{config.epochs}  loss D {row['loss_d']:.3f} G {row['loss_g']:.3f}  "
+                f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
+
+        # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
+        if _due(step, steps, n, batch, config.sample_every):
+            packed = generate(players.sampler, fixed, config.resolution)
+            run.write_samples(f"{step:06d}", force=True, occupancy=packed, latents=fixed.numpy())
+        if _due(step, steps, n, batch, config.checkpoint_every) or stopped():
+            players.save(run, step)
+        if stopped() and step < steps:
+            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
+
+
+# --- pieces of the loop, each testable alone -------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, n: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the n shapes in one epoch."""
+    order: NDArray[np.int64] = torch.randperm(n, generator=stream(seed, "order", epoch)).numpy()
+    return order
+
+
+def batch_rows(seed: int, n: int, batch: int, step: int) -> NDArray[np.int64]:
+    """Rows `(B,)` of step 1, 2, …: consecutive pieces of one endless sequence of shuffled epochs.
+
+    Every batch is full and every shape is seen once an epoch; the usual loop drops the last partial batch.
+    """
+    positions = np.arange((step - 1) * batch, step * batch)
+    return np.array([_order(seed, n, int(p) // n)[int(p) % n] for p in positions])
+
+
+def unpack_on_device(packed: Tensor, resolution: int) -> Tensor:
+    """Packed rows `(B, ⌈d³/8⌉) uint8` → `(B, d, d, d) float32` of 0 and 1, on their device."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    bits = (packed[:, :, None] >> shifts) & 1
+    return bits.flatten(1)[:, : resolution**3].reshape(-1, resolution, resolution, resolution).float()
+
+
+def lr_factor(config: TrainConfig, progress: float) -> float:
+    """Factor on both learning rates when `progress` in [0, 1) of the training is done."""
+    if config.lr_schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr_decay ** math.floor(progress / config.lr_step) if config.lr_schedule == "step" else 1.0
+
+
+def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether matrix products run in bfloat16: as configured, or (`auto`) on a GPU that computes in it."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _due(step: int, steps: int, n: int, batch: int, every: int) -> bool:
+    """Whether an epoch whose number divides by `every` ends with this step, or the training does."""
+    return step == steps or step * batch // (n * every) > (step - 1) * batch // (n * every)
+
+
+@contextlib.contextmanager
+def _tensorboard(run: RunDir, first: int) -> Iterator[Any]:
+    """A TensorBoard writer that forgets steps after `first`, which a resumed run takes again."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(run.path / "tensorboard"), purge_step=first + 1) as writer:  # type: ignore[no-untyped-call]
+        yield writer
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a question the loop asks; a second SIGINT interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop.is_set
+        return
+
+    def request(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
+
+    old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
