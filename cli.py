@@ -27,6 +27,7 @@ class Cli(click.Group):
     """Turns the project's own errors, and the system's, into one clear line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors that a user can cause become one line."""
         from gan3d_eval.files import Gan3dError
 
         try:
@@ -40,16 +41,17 @@ class Cli(click.Group):
         except MemoryError:
             code = 1
             click.echo("error: out of memory", err=True)
-        ctx.exit(code)
+        return ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """List in the order in which data flows, which is that of this file."""
         return list(self.commands)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="gan3d")
 def main() -> None:
-    """Train 3D-GANs on voxel shapes, and judge anyone's: is it real, is it new, is it better?
+    r"""Train 3D-GANs on voxel shapes, and judge anyone's: is it real, is it new, is it better?
 
     \b
     Start here:   python cli.py demo
@@ -79,17 +81,21 @@ device_option = click.option("--device", default="auto", show_default=True, help
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
 
 
-def config_options(command: Command) -> Command:
-    """One option per field of TrainConfig; unset ones stay with the recipe."""
-    from gan3d_model.config import TrainConfig
+class ConfigCommand(click.Command):
+    """A command with one more option per field of TrainConfig, made when it is asked for; unset ones stay None."""
 
-    hints = typing.get_type_hints(TrainConfig)
-    for field in reversed(dataclasses.fields(TrainConfig)):
-        choices = typing.get_args(hints[field.name])
-        kind: Any = click.Choice(choices) if choices else hints[field.name]
-        name = "--" + field.name.replace("_", "-")
-        command = click.option(name, type=kind, default=None, help=field.metadata["doc"], show_default=False)(command)
-    return command
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """List the declared options, then the config's, then --help."""
+        from gan3d_model.config import TrainConfig
+
+        hints, made = typing.get_type_hints(TrainConfig), []
+        for field in dataclasses.fields(TrainConfig):
+            choices = typing.get_args(hints[field.name])
+            kind: Any = click.Choice(choices) if choices else hints[field.name]
+            name = "--" + field.name.replace("_", "-")
+            made.append(click.Option([name], type=kind, default=None, show_default=False, help=field.metadata["doc"]))
+        own = super().get_params(ctx)
+        return [*own[:-1], *made, own[-1]]
 
 
 def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
@@ -136,14 +142,14 @@ def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: in
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up.")
 @force_option
 def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bool, **how: Any) -> None:
-    """Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
+    r"""Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
 
     \b
     python cli.py prepare ModelNet10/ datasets/mn10-64 -r 64
     python cli.py prepare modelnet10.npz datasets/mn10-32 -r 32
     """
-    from gan3d_model.data.prepare import Voxelizer
     from gan3d_model.data.prepare import prepare as run
+    from gan3d_model.data.voxelize import Voxelizer
 
     shapes = run(source, dataset_dir, Voxelizer(**how), list(classes), force, say)
     for label, splits in shapes.info["counts"].items():
@@ -156,7 +162,7 @@ def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bo
 # --- training ----------------------------------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(cls=ConfigCommand)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
 @click.option("--recipe", type=click.Choice(["slides", "paper", "demo"]), default="slides", help="Where settings start from.")
@@ -166,12 +172,11 @@ def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bo
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and stop.")
 @device_option
-@config_options
 def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str, config_file: Path | None, runs: Path, out: Path | None,
     run_dir: Path | None, dry_run: bool, device: str, **settings: Any,
 ) -> None:  # fmt: skip
-    """Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
+    r"""Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
 
     \b
     RUN=$(python cli.py train datasets/mn10-32 --class sofa --resolution 32 --epochs 200)
@@ -220,6 +225,128 @@ def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
     from gan3d_model.sample import sample as draw
 
     click.echo(draw(RunDir.open(run_dir), n_samples, **options))
+
+
+@main.command("import-run")
+@click.argument("source", type=PathArg)
+@run_argument
+@click.option("--dataset", type=PathArg, help="Dataset directory that the generator was trained on.")
+@click.option("--class", "classes", multiple=True, help="Which classes of it; repeat for several, default all.")
+@click.option("--threshold", default=0.5, help="Probabilities above it are occupied.")
+def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], threshold: float) -> None:
+    """Make RUN_DIR from anybody's generated grids in SOURCE (.npy or .npz), so that every verb judges them."""
+    from gan3d_eval.import_run import import_run as make
+
+    run = make(source, run_dir, dataset, list(classes), threshold, sys.argv)
+    say(f"imported {len(run.samples())} shapes at {run.resolution}³")
+    click.echo(run.path)
+
+
+# --- judging -----------------------------------------------------------------------------------------------------------------
+
+
+@main.command("check-run")
+@run_argument
+def check_run(run_dir: Path) -> None:
+    """List the rules of gan3d_eval/RUN_DIR.md that RUN_DIR breaks; exit code 3 if there are any."""
+    from gan3d_eval.check_run import check_run as check
+
+    broken = check(run_dir)
+    for rule, message in broken:
+        click.echo(f"rule {rule}: {message}")
+    say(f"{len(broken)} broken" if broken else "in order")
+    sys.exit(3 if broken else 0)
+
+
+@main.command("nn-check")
+@run_argument
+@reference_option
+@click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
+@click.option("--k", default=3, help="Neighbours listed per sample.")
+@click.option("--fail-above", type=float, help="Exit with 3 if a larger share of samples is flagged, or any is an exact copy.")
+@seed_option
+@json_option
+def nn_check(
+    run_dir: Path, reference: Path | None, samples: str | None, k: int, fail_above: float | None, seed: int, as_json: bool
+) -> None:
+    """Does G copy? L1 neighbours of every sample in the training set, calibrated against held-out shapes."""
+    from gan3d_eval import nn_check as verb
+    from gan3d_eval.render import RenderError
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    train, test, own = run.training_set(reference)
+    gen = run.samples(samples)
+    result, rows = verb.nn_check(train, test, gen, k, seed=seed)
+    if not own:
+        result.notes.append(
+            f"{reference} is not what the run was trained on: copies of its own training shapes cannot be seen."
+        )
+    path = run.write_result(result, rows, "" if own else str(train.info["name"]))
+    try:
+        verb.draw(run, train, gen, rows)
+    except RenderError as fault:
+        say(f"warning: no pictures: {fault}")
+    echo_result(result.to_dict(), path, as_json)
+    if fail_above is not None and verb.fails(result, fail_above):
+        say(f"failed: more than {fail_above:.1%} flagged, an exact copy, or nothing that could be judged")
+        sys.exit(3)
+
+
+@main.command()
+@run_argument
+@json_option
+def curves(run_dir: Path, as_json: bool) -> None:
+    """Summarise and draw the training log, also of a run that is still training."""
+    from gan3d_eval.curves import curves as verb
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    result = verb(run)
+    echo_result(result.to_dict(), run.write_result(result), as_json)
+
+
+@main.command()
+@run_argument
+@reference_option
+@click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
+@click.option("-n", "--n-samples", default=32, help="Shapes on a sheet.")
+@seed_option
+def gallery(run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int) -> None:
+    """Draw contact sheets: samples, training shapes, pairs with nearest neighbours, progress through training."""
+    from gan3d_eval.gallery import gallery as verb
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    train = run.training_set(reference)[0] if reference or run.meta["dataset"] else None
+    result = verb(run, run.samples(samples), train, n_samples, seed)
+    run.write_result(result)
+    for picture in result.values.values():
+        click.echo(run.path / picture)
+
+
+@main.command()
+@run_argument
+def report(run_dir: Path) -> None:
+    """Write RUN_DIR/report.html, one self-contained page of everything that is known, and print its path."""
+    from gan3d_eval.report import report as verb
+    from gan3d_eval.run_dir import RunDir
+
+    click.echo(verb(RunDir.open(run_dir)))
+
+
+@main.command()
+@click.option("--out", type=PathArg, default=Path("demo"), help="Folder for data and run.")
+@click.option("--class", "category", default="sofa", help="sofa, table, dresser or monitor.")
+@click.option("--n-train", default=280, help="Training shapes.")
+@click.option("--n-test", default=70, help="Held-out shapes.")
+@click.option("--epochs", default=40, help="Passes over the training shapes.")
+@seed_option
+def demo(category: str, **options: Any) -> None:
+    """Everything once, in minutes: furniture → voxels → training → novelty check → gallery → report. Prints the report."""
+    from studies.demo import demo as run
+
+    click.echo(run(category=category, command=sys.argv, say=say, **options))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from gan3d_eval.voxels import VoxelError
 __all__ = ["jaccard_from_l1", "nearest"]
 
 
-def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The k nearest rows of `database` under L1, for each query.
 
     Parameters
@@ -28,7 +28,7 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
 
     Returns
     -------
-    distances : (n, k) int32
+    distances : (n, k) int64
         L1 in voxels, ascending.
     rows : (n, k) int64
         Rows of `database`; among equal distances the order is faiss's.
@@ -45,7 +45,7 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
     index = faiss.IndexBinaryFlat(database.shape[1] * 8)
     index.add(np.ascontiguousarray(database))
     distances, rows = index.search(np.ascontiguousarray(queries), k)
-    return distances, rows
+    return distances.astype(np.int64), rows
 
 
 def jaccard_from_l1(l1: NDArray[np.int64], volume_a: NDArray[np.int64], volume_b: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -54,4 +54,5 @@ def jaccard_from_l1(l1: NDArray[np.int64], volume_a: NDArray[np.int64], volume_b
     Exact: |A ∪ B| = (|A| + |B| + L1)/2 and |A ∩ B| = (|A| + |B| − L1)/2, so 1 − IoU = 2 L1/(|A| + |B| + L1).
     """
     total = volume_a + volume_b + l1
-    return np.divide(2.0 * l1, total, out=np.zeros(np.shape(total)), where=total > 0)
+    jaccard: NDArray[np.float64] = np.divide(2.0 * l1, total, out=np.zeros(np.shape(total)), where=total > 0)
+    return jaccard

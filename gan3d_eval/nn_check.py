@@ -13,6 +13,7 @@ means "unlike the data", which is as true of noise as of novelty.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gan3d_eval.distances import jaccard_from_l1, nearest
-from gan3d_eval.run_dir import Result
+from gan3d_eval.plotting import GENERATED, REAL, figure
+from gan3d_eval.render import pair_sheet
+from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["VERB", "nn_check"]
+__all__ = ["VERB", "draw", "fails", "mann_whitney", "nn_check"]
 
 VERB = "nn-check"
 ALPHA = 0.05
@@ -103,9 +106,7 @@ def nn_check(
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     notes = NOTES + ([LEAK.format(values["null_in_train"])] if values["null_in_train"] else [])
-    result = Result(
-        VERB, protocol, inputs, options, values, intervals, notes=notes, absent=absent, seed=seed, started=started
-    )
+    result = Result(VERB, protocol, inputs, options, values, intervals, notes=notes, absent=absent, seed=seed, started=started)
     return result, rows
 
 
@@ -121,7 +122,7 @@ def _search(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int, seed:
     if skip:
         l1 = np.concatenate([l1[:n, :k], l1[n:, 1:]])
         index = np.concatenate([index[:n, :k], index[n:, 1:]])
-    l1, volume = l1.astype(np.int64), np.concatenate([gen.volume, null.volume])
+    volume = np.concatenate([gen.volume, null.volume])
     columns: dict[str, Any] = {
         "set": ["generated"] * n + [kind] * len(null), "name": gen.names + null.names, "status": "ok", "volume": volume,
         "l1": l1[:, 0], "l1_share": np.divide(l1[:, 0], volume, out=np.full(len(volume), np.nan), where=volume > 0),
@@ -129,7 +130,7 @@ def _search(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int, seed:
     }  # fmt: skip
     names = np.array(train.names, dtype=object)
     for i in range(k):
-        columns[f"neighbour{i + 1}"], columns[f"neighbour{i + 1}_l1"] = names[index[:, i]], l1[:, i]
+        columns |= {f"neighbour{i + 1}{end}": of[:, i] for end, of in (("", names[index]), ("_row", index), ("_l1", l1))}
     return pd.DataFrame(columns)
 
 
@@ -172,3 +173,41 @@ def mann_whitney(gen: NDArray[np.int64], null: NDArray[np.int64]) -> tuple[float
     ties = np.unique(together, return_counts=True)[1].astype(np.float64)
     variance = n * m / 12 * (n + m + 1 - (ties**3 - ties).sum() / ((n + m) * (n + m - 1)))
     return float(u / (n * m)), float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def fails(result: Result, share: float) -> bool:
+    """Whether a check with `--fail-above share` fails: exact copies, more flagged than that, or nothing to judge."""
+    return bool(result.values["exact_copies"]) or result.values.get("flagged_share", 1.0) > share
+
+
+def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, n: int = 9) -> list[Path]:
+    """Draw `figures/nn-check-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
+
+    Raises
+    ------
+    RenderError
+        No off-screen rendering here; the distances are drawn first all the same.
+    """
+    ok = rows[rows["status"] == "ok"]
+    paths = [run.picture_path("figures", f"{VERB}-{name}") for name in ("distances", "most-train-like", "median")]
+    colors = {str(rows["set"].iloc[-1]): REAL, "generated": GENERATED}
+    with figure(paths[0]) as axis:
+        import seaborn as sns
+
+        sns.histplot(ok, x="l1_share", hue="set", hue_order=list(colors), palette=list(colors.values()), ax=axis,
+                     stat="density", common_norm=False, element="step", bins=40)  # fmt: skip
+        axis.set(xlabel="L1 to the nearest training shape, as share of the shape's own volume")
+        axis.get_legend().set(title=None, frame_on=False)
+    generated = ok[ok["set"] == "generated"].sort_values("l1", kind="stable")
+    middle = max(0, (len(generated) - n) // 2)
+    for path, part, title in (
+        (paths[1], generated.head(n), "The most train-like samples, each beside its nearest training shape"),
+        (paths[2], generated.iloc[middle : middle + n], "Samples of median distance, each beside its nearest training shape"),
+    ):
+        pairs = [
+            (row, neighbour, f"L1 {l1} = {share:.0%} of volume" + ("" if np.isnan(p) else f", p = {p:.3f}"))
+            for row, neighbour, l1, share, p in part[["neighbour1_row", "l1", "l1_share", "p"]].itertuples()
+        ]  # fmt: skip
+        if pairs:
+            pair_sheet(path, gen, train, pairs, title)
+    return paths

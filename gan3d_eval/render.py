@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gan3d_eval.files import Gan3dError, atomic_file
+from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["GENERATED", "REAL", "RenderError", "Tile", "sheet", "voxel_faces"]
+__all__ = ["GENERATED", "REAL", "RenderError", "Tile", "pair_sheet", "sheet", "voxel_faces"]
 
 GENERATED = (0.30, 0.50, 0.78)
 REAL = (0.72, 0.62, 0.48)
@@ -59,6 +60,17 @@ def sheet(path: Path, tiles: Sequence[Tile], title: str, columns: int = 8, tile:
     with atomic_file(path) as temporary:
         page.save(temporary, format="PNG", optimize=True)
     return path
+
+
+def pair_sheet(
+    path: Path, gen: VoxelSet, train: VoxelSet, pairs: Sequence[tuple[int, int, str]], title: str, columns: int = 6
+) -> Path:
+    """Draw pairs (row of `gen`, row of `train`, line for the sample's caption), each sample beside its training shape."""
+    tiles: list[Tile] = []
+    for sample, neighbour, line in pairs:
+        tiles.append((gen.grids([sample])[0], f"{gen.names[sample]}\n{line}", GENERATED))
+        tiles.append((train.grids([neighbour])[0], f"{train.names[neighbour]}\n(training)", REAL))
+    return sheet(path, tiles, title, columns, notes="Blue: generated. Sand: training shapes. Same camera and threshold.")
 
 
 def voxel_faces(grid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -113,7 +125,9 @@ def _render(grids: Sequence[NDArray[np.bool_]], colors: Sequence[tuple[float, ..
             mesh = pyvista.PolyData.from_regular_faces(points, quads)
             shade = 0.3 + 0.7 * np.clip((openness - 0.15) / 0.45, 0, 1)
             mesh.cell_data["rgb"] = (255 * np.outer(shade, color)).astype(np.uint8)
-            actor = plotter.add_mesh(mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False)
+            actor = plotter.add_mesh(
+                mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False
+            )
             images.append(np.array(plotter.screenshot(return_img=True))[:, :, :3])
             plotter.remove_actor(actor, reset_camera=False, render=False)
     finally:

@@ -30,12 +30,23 @@ from gan3d_eval import __version__
 from gan3d_eval.files import Gan3dError, atomic_file, read_json, write_json
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "new_run_id", "producer", "software", "utc_now"]
+__all__ = [
+    "Gan3dError",
+    "Result",
+    "RunDir",
+    "RunDirError",
+    "atomic_file",
+    "dataset_record",
+    "new_run_id",
+    "producer",
+    "software",
+    "utc_now",
+]
 
 FORMAT = 1
 STATUSES = ("running", "finished", "failed", "interrupted", "imported")
 RUN_KEYS = frozenset(
-    "format run_id category resolution status created seed dataset grid prior producer software command".split()
+    ("format run_id category resolution status created seed dataset grid prior producer software command").split()
 )
 METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
@@ -77,6 +88,19 @@ def producer() -> dict[str, Any]:
     changes = git("status", "--porcelain", "--untracked-files=no")
     dirty = None if changes is None else bool(changes)
     return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
+
+
+def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:
+    """The `dataset` entry of `run.json` for training on `train`, the train split of `dataset`.
+
+    Its path is as seen from the run directory, so that both can move together (rule 11).
+    """
+    path = Path(os.path.relpath(dataset.resolve(), run.resolve())).as_posix()
+    occupancy = float(train.volume.mean()) / train.resolution**3
+    return {
+        "name": train.info["name"], "path": path, "classes": classes, "split": "train", "sha256": train.sha256,
+        "n": len(train), "occupancy": round(occupancy, 6),
+    }  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -157,12 +181,10 @@ class RunDir:
 
     # --- the dataset that the run was trained on ---------------------------------------------------------------------
 
-    def relative(self, path: Path) -> str:
-        """`path` as seen from the run directory, so that both can move together (rule 11)."""
-        return Path(os.path.relpath(path.resolve(), self.path.resolve())).as_posix()
-
     def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
         """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
+
+        Both are of the run's classes, or of all classes where a reference has none of them.
 
         Parameters
         ----------
@@ -227,7 +249,7 @@ class RunDir:
         if path.exists() and not force:
             raise RunDirError(f"{path} exists; pass --force to replace it")
         with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, resolution=np.int64(self.resolution), **arrays)
+            np.savez_compressed(file, allow_pickle=False, resolution=np.int64(self.resolution), **arrays)
         return path
 
     # --- training log (rule 4) and checkpoints (rule 7) ----------------------------------------------------------------
@@ -254,7 +276,9 @@ class RunDir:
         """
         path = self.path / "metrics.csv"
         old = self.metrics() if upto else None
-        lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + int((old["step"] <= upto).sum())] if old is not None else []
+        lines = (
+            path.read_text(encoding="utf-8").splitlines()[1 : 1 + int((old["step"] <= upto).sum())] if old is not None else []
+        )
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
         with path.open("a", encoding="utf-8", buffering=1) as file:

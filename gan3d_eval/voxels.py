@@ -21,7 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_hash, read_json, write_json
 
-__all__ = ["DATASET_FORMAT", "VoxelError", "VoxelSet", "binarize", "content_hash", "file_hash", "pack", "packed_bytes", "unpack", "volumes"]
+__all__ = [
+    "DATASET_FORMAT",
+    "VoxelError",
+    "VoxelSet",
+    "binarize",
+    "content_hash",
+    "file_hash",
+    "pack",
+    "packed_bytes",
+    "unpack",
+    "volumes",
+]
 
 DATASET_FORMAT = 1
 COLUMNS = ["name", "class", "split", "source", "sha256", "occupied", "components", "flags"]
@@ -189,10 +200,9 @@ class VoxelSet:
                 rejected.to_csv(temporary / "rejected.csv", index=False, lineterminator="\n")
             np.save(temporary / "voxels.npy", self.packed, allow_pickle=False)
             self.table[COLUMNS].to_csv(temporary / "shapes.csv", index=False, lineterminator="\n")
-            counts = self.table.groupby(["class", "split"]).size()
             by_class: dict[str, dict[str, int]] = {}
-            for (label, split), count in counts.items():
-                by_class.setdefault(str(label), {})[str(split)] = int(count)
+            for label, splits in self.table.groupby("class")["split"]:
+                by_class[str(label)] = {str(split): int(n) for split, n in splits.value_counts().sort_index().items()}
             facts = {"format": DATASET_FORMAT, "name": path.name, "resolution": self.resolution, "n": len(self)}
             facts["rejected"] = 0 if rejected is None else len(rejected)
             write_json(

@@ -65,7 +65,9 @@ class TrainConfig:
     real_high: float = setting(1.2, "upper end of D's labels for real shapes [slides: 1.2; paper: 1]", 0, 2)
     fake_low: float = setting(0.0, "lower end of D's labels for generated shapes [both: 0]", -1, 1)
     fake_high: float = setting(0.3, "upper end of D's labels for generated shapes [slides: 0.3; paper: 0]", -1, 1)
-    ema: float = setting(0.0, "decay per step of the average of G's weights that is sampled from; 0 = G itself [paper]", 0, 0.99999)
+    ema: float = setting(
+        0.0, "decay per step of the average of G's weights that is sampled from; 0 = G itself [paper]", 0, 0.99999
+    )
 
     seed: int = setting(0, "root of every random stream: same seed, same bytes on CPU", 0, 2**32 - 1)
     precision: Precision = setting("auto", "auto: bfloat16 autocast on GPUs that have it, else float32")

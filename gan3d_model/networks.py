@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,5 +96,3 @@ class Discriminator(nn.Module):
         """`(B, D, D, D)` → logits `(B,)`."""
         logits: Tensor = self.head(self.blocks(grids[:, None]))
         return logits.flatten()
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 import sys
 from pathlib import Path
@@ -86,12 +87,13 @@ class Players:
         """Write `checkpoints/<step>.pt` atomically, then drop all but the newest `config.keep`."""
         path = run.checkpoint_path(step)
         content = {"format": FORMAT, "step": step, "config": self.config.to_dict(), **self.state()}
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            torch.save(content, file)
+        buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError of its own when it writes the file itself
+        torch.save(content, buffer)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
         for old in run.checkpoints()[: -self.config.keep] if self.config.keep else []:
             old.unlink()
         return path
-
 
     def restore(self, run: RunDir) -> int:
         """Load the newest whole checkpoint and return its step; 0 if there is none. A damaged one is said and passed over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gan3d_eval.run_dir import RunDir, new_run_id, producer, software
+from gan3d_eval.run_dir import RunDir, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
@@ -23,10 +23,7 @@ def create_run(
         target,
         {
             "run_id": run_id, "category": category, "resolution": config.resolution, "status": "running", "seed": config.seed,
-            "dataset": {
-                "name": shapes.info["name"], "path": RunDir(target, {}).relative(dataset), "classes": classes,
-                "split": "train", "sha256": shapes.sha256, "n": len(shapes),
-            },
+            "dataset": dataset_record(target, shapes, dataset, classes),
             "grid": (shapes.info.get("grid") or {}) | {"threshold": 0.5}, "prior": config.prior,
             "producer": producer(), "software": software("torch", "numpy"), "command": command,
         },

@@ -50,7 +50,9 @@ class Interrupted(Gan3dError):
     """The run was stopped by a signal; it is whole and can be resumed."""
 
 
-def train(config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print) -> RunDir:
+def train(
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print
+) -> RunDir:
     """Train from the newest checkpoint of `run` (or from the start) to `config.epochs`, then draw the evaluation set.
 
     Parameters
@@ -228,7 +230,7 @@ def _tensorboard(run: RunDir, first: int) -> Iterator[Any]:
     """A TensorBoard writer that forgets steps after `first`, which a resumed run takes again."""
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(run.path / "tensorboard"), purge_step=first + 1) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(run.path / "tensorboard"), purge_step=first + 1) as writer:
         yield writer
 
 

@@ -23,7 +23,7 @@ from gan3d_model.data.voxelize import Voxelizer, read_mesh, voxelize
 
 __all__ = ["MODELNET10", "prepare"]
 
-MODELNET10 = "bathtub bed chair desk dresser monitor night_stand sofa table toilet".split()
+MODELNET10 = ["bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"]
 # Official shapes per class, train and test, in that order (Princeton ModelNet).
 MODELNET10_COUNTS = ([106, 515, 889, 200, 200, 465, 200, 680, 392, 344], [50, 100, 100, 86, 86, 100, 86, 100, 100, 100])
 MESH_SUFFIXES = {".off", ".obj", ".ply", ".stl", ".glb"}
@@ -96,7 +96,7 @@ def _from_meshes(
     facts = {
         "source": {"kind": "meshes", "name": source.name, "licence": "see the source"},
         "voxelizer": {"name": "trimesh-subdivide", "margin": how.margin},
-        "grid": _grid_facts(how, "solid" if how.solid else "surface", how.resolution - 2 * how.margin),
+        "grid": _grid_facts("solid" if how.solid else "surface", how.resolution - 2 * how.margin),
     }
     return rows, grids, facts
 
@@ -138,18 +138,22 @@ def _from_arrays(
         for start in range(0, len(array), 256):
             part = binarize(array[start : start + 256], where=f"{source}[{split}]")
             part = np.pad(part, ((0, 0), *[(before, how.resolution - inner - before)] * 3))
+            if how.up == "y":
+                part = part.transpose(0, 1, 3, 2)[:, :, ::-1]  # the same turn as of meshes: (x, y, z) → (x, −z, y)
             for i, grid in enumerate(part, start):
                 label = names[int(labels[i])]
                 counters[label] = counters.get(label, 0) + 1
                 row = {"name": f"{label}_{counters[label]:04d}", "class": label, "split": split}
-                row, packed = _shape_row(row | {"source": f"{source.name}[{split}][{i}]", "sha256": content_hash(array[i])}, grid)
+                row, packed = _shape_row(
+                    row | {"source": f"{source.name}[{split}][{i}]", "sha256": content_hash(array[i])}, grid
+                )
                 rows.append(row)
                 grids.append(packed)
     facts = {
         "source": {"kind": "arrays", "name": source.name, "sha256": file_hash(source), "licence": "see the source"},
         "voxelizer": {"name": "none", "padded_from": inner},
         "class_names": evidence,
-        "grid": _grid_facts(how, "unknown", None),
+        "grid": _grid_facts("unknown", None),
     }
     return rows, grids, facts
 
@@ -200,7 +204,8 @@ def _class_names(
 def _padding(inner: int, resolution: int, source: Path) -> int:
     """Empty voxels to put before each axis."""
     if inner > resolution or (resolution - inner) % 2:
-        raise VoxelError(f"{source} holds {inner}³ grids; they can be padded symmetrically to {inner + inner % 2}³, {inner + 2}³ …, not to {resolution}³")
+        fits = f"{inner + 2}³, {inner + 4}³ …"
+        raise VoxelError(f"{source} holds {inner}³ grids; they can be padded evenly to {fits}, but not to {resolution}³")
     return (resolution - inner) // 2
 
 
@@ -219,6 +224,6 @@ def _shape_row(row: dict[str, Any], grid: NDArray[np.bool_]) -> tuple[dict[str, 
     }, pack(grid[None])
 
 
-def _grid_facts(how: Voxelizer, fill: str, longest: float | None) -> dict[str, Any]:
-    """The `grid` record that every run made from this dataset inherits."""
-    return {"axes": "xyz", "up": "z" if fill != "unknown" or how.up == "z" else how.up, "fill": fill, "longest_side": longest}
+def _grid_facts(fill: str, longest: float | None) -> dict[str, Any]:
+    """The `grid` record that every run made from this dataset inherits; z is up whatever the source had."""
+    return {"axes": "xyz", "up": "z", "fill": fill, "longest_side": longest}

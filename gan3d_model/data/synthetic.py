@@ -23,7 +23,9 @@ __all__ = ["CLASSES", "furniture", "write_furniture"]
 Parts = list[Trimesh]
 
 
-def block(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], taper: float = 1.0, lean: float = 0.0) -> Trimesh:
+def block(
+    x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], taper: float = 1.0, lean: float = 0.0
+) -> Trimesh:
     """A box between the given bounds; its bottom is scaled by `taper`, its top moved back (+y) by `lean`."""
     mesh = trimesh.creation.box(bounds=np.array([x, y, z]).T)
     centre = np.array([sum(x) / 2, sum(y) / 2])
@@ -67,7 +69,9 @@ def sofa(rng: Generator) -> Parts:
         parts.append(block((x[0], x[1]), (front, rear), (foot, top)))
         if arm == "round":
             middle = side * (half - width / 2)
-            parts.append(trimesh.creation.cylinder(width * 0.62, segment=[[middle, front, top], [middle, rear, top]], sections=20))
+            parts.append(
+                trimesh.creation.cylinder(width * 0.62, segment=[[middle, front, top], [middle, rear, top]], sections=20)
+            )
     inner, count = half - width, int(rng.integers(1, 4))
     for i in range(count):  # cushions
         left = -inner + 2 * inner * i / count
@@ -100,7 +104,10 @@ def table(rng: Generator) -> Parts:
     width = rng.uniform(0.05, 0.12)
     parts += legs(x, y, under, width, rng.uniform(0.5, 1.0), rng.choice([0.0, rng.uniform(0.0, 0.12)]))
     if rng.random() < 0.4:  # apron
-        parts += [block((-x + 0.05, x - 0.05), (side * y * 0.85 - 0.015, side * y * 0.85 + 0.015), (under - 0.1, under)) for side in (-1, 1)]
+        parts += [
+            block((-x + 0.05, x - 0.05), (side * y * 0.85 - 0.015, side * y * 0.85 + 0.015), (under - 0.1, under))
+            for side in (-1, 1)
+        ]
     if kind == "low" and rng.random() < 0.6:
         shelf = rng.uniform(0.08, 0.18)
         parts.append(block((-x + width, x - width), (-y + width, y - width), (shelf, shelf + 0.04)))

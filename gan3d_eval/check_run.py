@@ -1,0 +1,167 @@
+"""Which rules of `RUN_DIR.md` does a run directory break? Reads everything, changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pandas as pd
+
+from gan3d_eval.files import Gan3dError, read_json
+from gan3d_eval.run_dir import METRICS, RunDir, RunDirError, read_arrays
+
+__all__ = ["check_run"]
+
+ENTRIES = frozenset(
+    (
+        "run.json config.json metrics.csv checkpoints samples features responses results figures gallery report.html "
+        "tensorboard"
+    ).split()
+)
+RESULT_KEYS = frozenset(
+    ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
+)
+FEATURE_KEYS = ("features", "labels", "names", "split", "layers", "weights_sha256")
+
+
+def check_run(path: Path) -> list[tuple[int, str]]:
+    """List the broken rules as (number, what is wrong), in order; an empty list is a directory in order.
+
+    Raises
+    ------
+    RunDirError
+        `path` is no directory at all.
+    """
+    if not path.is_dir():
+        raise RunDirError(f"{path} is no directory; expected a run directory")
+    try:
+        run = RunDir.open(path)
+    except RunDirError as fault:
+        return [(2, str(fault))]
+    checks: list[tuple[int, Callable[[RunDir], Iterator[str]]]] = [
+        (1, _layout), (2, _meta), (3, _config), (4, _metrics), (5, _samples), (6, _features), (7, _checkpoints), (8, _results),
+        (9, _leftovers), (10, _names), (11, _absolute_paths),
+    ]  # fmt: skip
+    broken = []
+    for rule, check in checks:
+        try:
+            broken += [(rule, message) for message in check(run)]
+        except (Gan3dError, OSError) as fault:
+            broken.append((rule, str(fault)))
+    return broken
+
+
+def _layout(run: RunDir) -> Iterator[str]:
+    for entry in sorted(p.name for p in run.path.iterdir() if not p.name.startswith(".")):
+        if entry not in ENTRIES:
+            yield f"{entry} is no part of a run directory"
+    if not run.sample_names() and run.meta["status"] in {"finished", "imported"}:
+        yield f"samples/ holds no samples, but the status is {run.meta['status']}"
+
+
+def _meta(run: RunDir) -> Iterator[str]:
+    meta = run.meta
+    dataset = meta["dataset"]
+    if dataset is not None and not {"name", "sha256", "n"} <= set(dataset):
+        yield "run.json: dataset lacks name, sha256 or n"
+    for key in ("grid", "producer", "software"):
+        if not isinstance(meta[key], dict):
+            yield f"run.json: {key} is {type(meta[key]).__name__}, expected an object"
+    if pd.isna(pd.to_datetime(meta["created"], utc=True, errors="coerce", format="ISO8601")):
+        yield f"run.json: created {meta['created']!r} is no ISO 8601 time"
+
+
+def _config(run: RunDir) -> Iterator[str]:
+    for key, value in (run.config() or {}).items():
+        if not isinstance(value, str | int | float | bool | None):
+            yield f"config.json: {key} is a {type(value).__name__}, expected a number or a string"
+
+
+def _metrics(run: RunDir) -> Iterator[str]:
+    log = run.metrics()
+    if log is None:
+        return
+    if unknown := sorted(set(log.columns) - set(METRICS)):
+        yield f"metrics.csv has unknown columns {', '.join(unknown)}"
+    for column in log.columns:
+        if not pd.api.types.is_numeric_dtype(log[column]):
+            yield f"metrics.csv: column {column} is not numeric"
+    if (pd.api.types.is_numeric_dtype(log["step"]) and not log["step"].is_monotonic_increasing) or not log["step"].is_unique:
+        yield "metrics.csv: step does not increase"
+
+
+def _samples(run: RunDir) -> Iterator[str]:
+    for name in run.sample_names():
+        try:
+            n = len(run.samples(name))
+            arrays = read_arrays(run.path / "samples" / f"{name}.npz", ("occupancy",))
+        except Gan3dError as fault:
+            yield str(fault)
+            continue
+        for key, dtype in (("latents", "float32"), ("probability", "float16")):
+            if key in arrays and (arrays[key].dtype != dtype or len(arrays[key]) != n):
+                yield f"samples/{name}.npz: {key} is {arrays[key].dtype} {arrays[key].shape}, expected {dtype} with {n} rows"
+        if "names" in arrays and len(arrays["names"]) != n:
+            yield f"samples/{name}.npz: {len(arrays['names'])} names for {n} shapes"
+
+
+def _features(run: RunDir) -> Iterator[str]:
+    for path in sorted((run.path / "features").glob("*.npz")):
+        arrays = read_arrays(path, FEATURE_KEYS)
+        features = arrays["features"]
+        if features.dtype != "float32" or features.ndim != 2 or len(arrays["labels"]) != len(features):
+            yield f"features/{path.name}: features is {features.dtype} {features.shape} with {len(arrays['labels'])} labels"
+
+
+def _checkpoints(run: RunDir) -> Iterator[str]:
+    for path in sorted((run.path / "checkpoints").glob("*.pt")):
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                yield f"checkpoints/{path.name} is no zip archive of tensors (a bare pickle, or truncated)"
+
+
+def _results(run: RunDir) -> Iterator[str]:
+    for path in sorted((run.path / "results").glob("*.json")):
+        result = read_json(path, RunDirError)
+        if missing := sorted(RESULT_KEYS - set(result)):
+            yield f"results/{path.name} lacks {', '.join(missing)}"
+        elif not path.stem.startswith(result["verb"]):
+            yield f"results/{path.name} holds a result of {result['verb']}"
+        elif "NaN" in json.dumps(result) or set(result["values"]) & set(result["absent"]):
+            yield f"results/{path.name}: a value is NaN, or both given and absent"
+
+
+def _leftovers(run: RunDir) -> Iterator[str]:
+    if run.meta["status"] != "running":
+        for path in sorted(run.path.rglob(".*.tmp")):
+            yield f"{path.relative_to(run.path).as_posix()} was left by an interrupted write; delete it"
+
+
+def _names(run: RunDir) -> Iterator[str]:
+    for folder in ("samples", "checkpoints"):
+        seen: dict[int, str] = {}
+        for path in sorted((run.path / folder).glob("*")):
+            if path.stem.isdigit():
+                other = seen.setdefault(int(path.stem), path.name)
+                if other != path.name:
+                    yield f"{folder}/{other} and {folder}/{path.name} stand for the same step"
+
+
+def _absolute_paths(run: RunDir) -> Iterator[str]:
+    for name in ("run.json", "config.json", *(f"results/{p.name}" for p in sorted((run.path / "results").glob("*.json")))):
+        if (path := run.path / name).exists():
+            content = read_json(path, RunDirError)
+            content.pop("command", None)
+            for text in _strings(content):
+                if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
+                    yield f"{name} holds the absolute path {text}"
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)

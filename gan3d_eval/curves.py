@@ -1,0 +1,90 @@
+"""Did training go well? Losses, D's accuracy at the gate, share of D updates, and G's occupancy, from `metrics.csv` alone.
+
+It describes; it does not diagnose. Works on a run that is still training, and on any log that has some of the columns.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+
+from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
+from gan3d_eval.run_dir import Result, RunDir, RunDirError
+
+__all__ = ["VERB", "curves"]
+
+VERB = "curves"
+MEANS = ("loss_d", "loss_g", "acc_d", "acc_d_real", "acc_d_fake", "d_updated", "occupancy_g")
+
+
+def curves(run: RunDir) -> Result:
+    """Summarise and draw the training log of `run`: means over its last tenth, seconds per epoch, share of D updates.
+
+    Raises
+    ------
+    RunDirError
+        No `metrics.csv`, or no row in it yet.
+    """
+    started = time.perf_counter()
+    log = run.metrics()
+    if log is None or log.empty:
+        raise RunDirError(f"{run.path} has no training log (metrics.csv), or no row in it yet")
+    last = log.tail(max(1, len(log) // 10))
+    values: dict[str, Any] = {"steps": int(log["step"].iloc[-1])}
+    if "epoch" in log:
+        values["epochs"] = float(log["epoch"].iloc[-1])
+        if "seconds" in log:
+            values["seconds_per_epoch"] = seconds_per_epoch(log)
+    values |= {f"last_{name}": float(last[name].mean()) for name in MEANS if name in log and last[name].notna().any()}
+    if "d_updated" in log:
+        values["d_updated_share"] = float(log["d_updated"].mean())
+        updates = log.loc[log["d_updated"] > 0, "step"]
+        values["steps_since_d_update"] = int(log["step"].iloc[-1] - (updates.iloc[-1] if len(updates) else 0))
+    absent = {f"last_{name}": "metrics.csv has no such column" for name in MEANS if name not in log}
+    gate = (run.config() or {}).get("gate")
+    _draw(run, log, gate)
+    inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
+    return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, absent=absent, started=started)
+
+
+def seconds_per_epoch(log: pd.DataFrame) -> float | None:
+    """Median seconds per epoch over consecutive rows (a resumed run's clock starts anew, so differences, not totals)."""
+    steps = log[["seconds", "epoch"]].diff().dropna()
+    steps = steps[(steps["seconds"] > 0) & (steps["epoch"] > 0)]
+    return float((steps["seconds"] / steps["epoch"]).median()) if len(steps) else None
+
+
+def _draw(run: RunDir, log: pd.DataFrame, gate: float | None) -> None:
+    """Four panels over epochs (or steps): each value faint, its rolling mean strong."""
+    over = "epoch" if "epoch" in log else "step"
+    window = max(1, len(log) // 60)
+    panels = [
+        ("Losses", [("loss_d", "D", REAL), ("loss_g", "G", GENERATED)]),
+        ("Accuracy of D", [("acc_d_real", "real", REAL), ("acc_d_fake", "generated", GENERATED), ("acc_d", "both", NEUTRAL)]),
+        ("Share of steps in which D learns", [("d_updated", "", NEUTRAL)]),
+        ("Occupied share of G's grids", [("occupancy_g", "", GENERATED)]),
+    ]  # fmt: skip
+    with figure(run.picture_path("figures", "curves"), 2, 2, 10, 6) as axes:
+        for axis, (title, lines) in zip(axes.flat, panels, strict=True):
+            present = [line for line in lines if line[0] in log]
+            for name, label, color in present:
+                if name != "d_updated":
+                    axis.plot(log[over], log[name], color=color, alpha=0.15, linewidth=0.6)
+                axis.plot(log[over], log[name].rolling(window, 1).mean(), color=color, label=label or None, linewidth=1.6)
+            if title.startswith("Accuracy") and gate is not None and gate < 1:
+                axis.axhline(gate, color=NEUTRAL, linestyle=":", linewidth=1, label=f"gate {gate:g}")
+            if title.startswith("Occupied") and (data := (run.meta["dataset"] or {}).get("occupancy")):
+                axis.axhline(data, color=REAL, linestyle=":", linewidth=1, label="mean of the training shapes")
+            if title == "Losses" and present:
+                top = max(float(log[name].quantile(0.99)) for name, _, _ in present)
+                axis.set_ylim(0, max(top * 1.1, 0.1))
+            elif present:
+                axis.set_ylim(0, 1.02 if "Occupied" not in title else None)
+            if not present:
+                axis.text(0.5, 0.5, "not in the log", ha="center", color=NEUTRAL, transform=axis.transAxes)
+            axis.set_title(title, loc="left")
+            axis.set_xlabel(over)
+            if axis.get_legend_handles_labels()[1]:
+                axis.legend(frameon=False, fontsize="small")

@@ -1,0 +1,167 @@
+"""One self-contained HTML page of what is known about a run. Reads results and pictures; computes nothing.
+
+A part that was not made yet says which command makes it. The page loads nothing from anywhere: its content security
+policy forbids it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from gan3d_eval.files import atomic_file
+from gan3d_eval.run_dir import RunDir
+
+__all__ = ["report"]
+
+# verb, title, folder of its pictures, what it shows and how to read it
+SECTIONS = (
+    ("gallery", "Gallery", "gallery", """
+Shapes as they were drawn, by a rule stated above each sheet: nothing is picked by hand and nothing is cleaned up."""),
+    ("nn-check", "Nearest-neighbour check", "figures", """
+Does G copy its training shapes? Each sample's L1 distance to the nearest training shape is set against the same distance of
+held-out shapes, which G never saw. An honest sampler is as far away as they are: A near 0.5, and 5 % of its samples nearer than
+95 % of the held-out shapes. Far more than that, or exact copies, speak of copying. A well above 0.5 means unlike the data: look
+at the shapes before calling it novel."""),
+    ("curves", "Training curves", "figures", """
+Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
+how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),
+)  # fmt: skip
+LABELS = {
+    "n": "Samples",
+    "n_judged": "Samples judged",
+    "n_train": "Training shapes",
+    "n_null": "Held-out shapes in the null",
+    "null": "Null",
+    "empty": "Empty samples",
+    "too_small": "Samples too small to judge",
+    "exact_copies": "Exact copies",
+    "smallest_volume": "Smallest volume judged (voxels)",
+    "null_in_train": "Held-out shapes that stand in training too",
+    "null_too_small": "Held-out shapes too small",
+    "l1_median": "Median L1 to training (voxels)",
+    "l1_share_median": "The same, as share of own volume",
+    "jaccard_median": "Median Jaccard distance to that neighbour",
+    "distinct_neighbours": "Distinct neighbours",
+    "null_l1_median": "Median L1 of held-out shapes (voxels)",
+    "a_far": "A = P(sample farther than held-out shape)",
+    "z_u": "Z of Mann–Whitney's U (below 0: nearer)",
+    "flagged": "Samples with p ≤ 0.05",
+    "flagged_share": "Their share",
+    "flagged_expected": "Share expected of an honest sampler",
+    "significant": "Flagged after Benjamini–Hochberg at 5 %",
+    "p_floor": "Smallest possible p",
+    "steps": "Steps",
+    "epochs": "Epochs",
+    "seconds_per_epoch": "Seconds per epoch (median)",
+    "last_loss_d": "Loss of D",
+    "last_loss_g": "Loss of G",
+    "last_acc_d": "Accuracy of D",
+    "last_acc_d_real": "… on real shapes",
+    "last_acc_d_fake": "… on generated shapes",
+    "last_d_updated": "Share of steps in which D learned",
+    "last_occupancy_g": "Occupied share of G's grids",
+    "d_updated_share": "Share of D updates, whole run",
+    "steps_since_d_update": "Steps since D last learned",
+}
+# What a picture shows, in the order in which pictures stand.
+CAPTIONS = {
+    "samples": "Generated shapes, as drawn",
+    "training": "Training shapes, drawn at random",
+    "pairs": "Generated shapes as drawn, each beside its nearest training shape",
+    "progress": "The same latents through training",
+    "distances": "Distance to the nearest training shape: generated against held-out shapes",
+    "most-train-like": "The most train-like samples, each beside its nearest training shape",
+    "median": "Samples of median distance, each beside its nearest training shape",
+    "curves": "Losses, accuracy of D, share of D updates, occupancy of G's grids",
+}
+
+
+def report(run: RunDir) -> Path:
+    """Write `report.html` from the results and pictures that are there, and return its path."""
+    results = run.results()
+    loader = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    html = loader.get_template("report.html.j2").render(
+        title=f"{run.meta['category']} at {run.resolution}³",
+        run=run.meta,
+        cards=_cards(results),
+        sections=[_section(run, results, *section) for section in SECTIONS],
+        provenance=_provenance(run),
+    )
+    path = run.path / "report.html"
+    with atomic_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
+
+
+def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder: str, about: str) -> dict[str, Any]:
+    """A section: its results and pictures, or the command that makes them."""
+    mine = {name: result for name, result in results.items() if result["verb"] == verb}
+    pictures = [path for path in run.pictures(folder) if folder == verb or path.stem.startswith(verb)]
+    order = list(CAPTIONS)
+    pictures.sort(key=lambda path: order.index(_name(path, verb)) if _name(path, verb) in order else len(order))
+    return {
+        "verb": verb, "title": title, "about": about,
+        "missing": None if mine else f"python cli.py {verb} RUN_DIR",
+        "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],
+        "pictures": [
+            {"data": base64.b64encode(path.read_bytes()).decode(), "caption": CAPTIONS.get(_name(path, verb), path.stem)}
+            for path in pictures
+        ],
+    }  # fmt: skip
+
+
+def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Rows of one result: values with their intervals, then what is absent and why."""
+    rows = []
+    for key, value in result["values"].items():
+        interval = result["intervals"].get(key)
+        around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else ""
+        rows.append({"label": LABELS.get(key, key), "value": _number(value), "interval": around})
+    rows += [{"label": LABELS.get(key, key), "value": "absent", "interval": reason} for key, reason in result["absent"].items()]
+    return {"name": name, "protocol": result["protocol"], "rows": rows, "notes": result["notes"]}
+
+
+def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
+    """The figures that one asks for first."""
+    novelty, training = results.get("nn-check", {}).get("values", {}), results.get("curves", {}).get("values", {})
+    cards = []
+    if novelty:
+        cards.append((f"{novelty['exact_copies']} of {novelty['n']}", "samples are exact copies of a training shape"))
+        cards.append(
+            (f"{novelty['empty'] + novelty['too_small']} of {novelty['n']}", "samples are empty or too small to judge")
+        )
+    if "flagged_share" in novelty:
+        cards.append((f"{novelty['flagged_share']:.1%}", "are nearer to training than 95 % of held-out shapes (5 % expected)"))
+        cards.append((f"{novelty['a_far']:.2f}", "A: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
+    if "epochs" in training:
+        cards.append((f"{training['epochs']:.0f}", "epochs of training"))
+    if "d_updated_share" in training:
+        cards.append((f"{training['d_updated_share']:.0%}", "of steps passed the gate: D learned"))
+    return [{"value": value, "label": label} for value, label in cards]
+
+
+def _provenance(run: RunDir) -> list[tuple[str, str]]:
+    """run.json and config.json, flat."""
+    rows = []
+    for source in (run.meta, run.config() or {}):
+        for key, value in source.items():
+            text = " ".join(value) if key == "command" and isinstance(value, list) else value
+            rows.append((key, text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))
+    return rows
+
+
+def _name(path: Path, verb: str) -> str:
+    """A picture's name without its verb."""
+    return path.stem.removeprefix(f"{verb}-")
+
+
+def _number(value: Any) -> str:
+    """A value as people read it."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,61 @@
+"""The main job on the embedded default: procedural sofas → voxels → training → novelty check → gallery → report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from gan3d_eval.run_dir import RunDir
+from gan3d_eval.voxels import VoxelSet
+from gan3d_model.config import RECIPES
+from gan3d_model.data.prepare import prepare
+from gan3d_model.data.synthetic import write_furniture
+from gan3d_model.data.voxelize import Voxelizer
+
+__all__ = ["demo", "judge"]
+
+
+def demo(
+    out: Path, category: str, n_train: int, n_test: int, epochs: int, seed: int, command: list[str], say: Callable[[str], None]
+) -> Path:
+    """Run everything below `out` and return the path of `report.html`; data that is there already is used again."""
+    from gan3d_model.runs import create_run
+    from gan3d_model.train import train
+
+    name = f"{category}-{n_train}-{n_test}-s{seed}"
+    meshes, dataset = out / "meshes" / name, out / "datasets" / name
+    if not dataset.is_dir():
+        say(f"1/4 making {n_train + n_test} {category}s as meshes and voxels")
+        write_furniture(meshes, [category], n_train, n_test, seed)
+        prepare(meshes, dataset, Voxelizer(resolution=32), say=say)
+    shapes = VoxelSet.open(dataset).select([category], "train")
+
+    config = dataclasses.replace(RECIPES["demo"], epochs=epochs, seed=seed)
+    say(f"2/4 training for {epochs} epochs on {len(shapes)} shapes at 32³")
+    run = create_run(config, "demo", shapes, dataset, [category], out / "runs", command)
+    run = train(config, shapes, run, "auto", say)
+    return judge(run, say)
+
+
+def judge(run: RunDir, say: Callable[[str], None]) -> Path:
+    """nn-check, curves, gallery and report of one run; where nothing can be drawn, everything that needs no picture."""
+    from gan3d_eval.curves import curves
+    from gan3d_eval.gallery import gallery
+    from gan3d_eval.nn_check import draw, nn_check
+    from gan3d_eval.render import RenderError
+    from gan3d_eval.report import report
+
+    train_set, test_set, _ = run.training_set()
+    samples = run.samples()
+    say("3/4 checking the samples against training and held-out shapes")
+    result, rows = nn_check(train_set, test_set, samples)
+    run.write_result(result, rows)
+    run.write_result(curves(run))
+    say("4/4 drawing")
+    try:
+        draw(run, train_set, samples, rows)
+        run.write_result(gallery(run, samples, train_set))
+    except RenderError as fault:
+        say(f"warning: no pictures: {fault}")
+    return report(run)
