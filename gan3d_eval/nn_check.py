@@ -39,7 +39,7 @@ NOTES = [
     "Raw L1 sees only unmoved copies: a shift of two voxels, a turn or a thicker wall escapes it.",
     "A distance far above the null means unlike the data, which is as true of noise as of novelty.",
 ]
-LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out."
+LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check stricter."
 
 
 def nn_check(

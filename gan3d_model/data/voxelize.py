@@ -58,14 +58,16 @@ def voxelize(vertices: NDArray[np.float64], faces: NDArray[np.int64], how: Voxel
     """Voxelise one mesh to `(d, d, d) bool`, z up on the last axis; VoxelError if it has no extent."""
     if how.up == "y":
         vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)  # a turn, not a mirror: (x, y, z) → (x, −z, y)
-    used = vertices[np.unique(faces)]
-    low, high = used.min(axis=0), used.max(axis=0)
+    used, faces = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], faces.reshape(-1, 3)  # stray vertices are neither bounds nor points
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
     longest = float((high - low).max())
     if longest <= 0:
         raise VoxelError("has no extent: all its vertices coincide")
     scale = (how.resolution - 2 * how.margin) / longest
-    # Centred in the grid; voxel i spans [i, i + 1], so its centre i + ½ is moved to the integer i, where trimesh rounds.
-    inside = (vertices - (low + high) / 2) * scale + how.resolution / 2 - 0.5
+    # Centred in the grid; voxel i spans [i, i + 1], so its centre i + ½ is moved to the integer i, where trimesh rounds. The
+    # outermost points are kept a hair inside, or they would stand between two voxels and be rounded to the even one.
+    inside = (vertices - (low + high) / 2) * (scale * (1 - 1e-6)) + how.resolution / 2 - 0.5
     surface = trimesh.Trimesh(inside, faces, process=False).voxelized(1.0)
     start = np.rint(surface.transform[:3, 3]).astype(int)
     at = np.clip(surface.sparse_indices + start, 0, how.resolution - 1)

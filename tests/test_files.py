@@ -1,0 +1,61 @@
+"""Atomic writes: what stood before survives whatever happens while writing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1})
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert read_json(path) == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failed_directory_leaves_the_old_one(tmp_path):
+    path = tmp_path / "data"
+    path.mkdir()
+    (path / "old").write_text("1")
+    with pytest.raises(OSError, match="full"), atomic_directory(path, force=True) as temporary:
+        (temporary / "new").write_text("2")
+        raise OSError("full")
+    assert [p.name for p in path.iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_directory_is_replaced_only_when_told(tmp_path):
+    path = tmp_path / "data"
+    path.mkdir()
+    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path):
+        pass
+    with atomic_directory(path, force=True) as temporary:
+        (temporary / "new").write_text("2")
+    assert [p.name for p in path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), np.float64("inf")])
+def test_json_never_holds_nan(tmp_path, value):
+    with pytest.raises(ValueError, match=r"nan|inf|JSON"):
+        write_json(tmp_path / "a.json", {"x": value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a": 1}x'])
+def test_broken_json_is_one_clear_error(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(Gan3dError, match=r"a\.json"):
+        read_json(path)
+
+
+def test_the_hash_is_of_content_shape_and_order(tmp_path):
+    a = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.save(tmp_path / "a.npy", a)
+    assert content_hash(a) == content_hash(np.load(tmp_path / "a.npy", mmap_mode="r"))
+    assert len({content_hash(x) for x in (a, a[::-1], a.reshape(4, 3), a.astype(np.int16))}) == 4

@@ -1,0 +1,75 @@
+"""The game: losses by hand, labels and priors in their ranges, and a gate that opens and closes where the paper says."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gan3d_model.config import RECIPES, TrainConfig
+from gan3d_model.losses import accuracy, discriminator_loss, draw_labels, draw_latents, gate_is_open, generator_loss, stream
+
+
+def test_an_undecided_discriminator_loses_log_2_twice_and_the_generator_once():
+    zero, one = torch.zeros(4), torch.ones(4)
+    real, fake = discriminator_loss(zero, zero, one, zero)
+    assert real.item() == pytest.approx(math.log(2))
+    assert fake.item() == pytest.approx(math.log(2))
+    assert generator_loss(zero).item() == pytest.approx(math.log(2))
+
+
+def test_labels_above_one_are_accepted_and_pull_beyond():
+    logit = torch.tensor([3.0], requires_grad=True)
+    loss, _ = discriminator_loss(logit, torch.zeros(1), torch.tensor([1.2]), torch.zeros(1))
+    # −y·log σ − (1−y)·log(1−σ) at y = 1.2, written out
+    sigma = 1 / (1 + math.exp(-3))
+    assert loss.item() == pytest.approx(-1.2 * math.log(sigma) + 0.2 * math.log(1 - sigma), rel=1e-5)
+    loss.backward()
+    assert logit.grad.item() < 0  # still pushed up
+
+
+def test_the_generator_wins_by_being_called_real():
+    assert generator_loss(torch.tensor([5.0])) < generator_loss(torch.tensor([-5.0]))
+
+
+def test_accuracy_counts_both_kinds_and_a_logit_of_zero_is_no_decision():
+    real, fake = accuracy(torch.tensor([1.0, 1.0, -1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.0, -3.0]))
+    assert (real.item(), fake.item()) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("acc", "open_"), [(0.0, True), (0.79, True), (0.8, True), (0.805, False), (1.0, False)])
+def test_the_gate_is_open_up_to_and_including_eighty_percent(acc, open_):
+    assert gate_is_open(acc, 0.8) is open_
+    assert gate_is_open(acc, 1.0)
+
+
+def test_slides_labels_fill_their_ranges_and_paper_labels_are_hard():
+    real, fake = draw_labels(RECIPES["slides"], 20_000, stream(0, "labels"))
+    assert real.min() >= 0.7
+    assert real.max() <= 1.2
+    assert real.mean() == pytest.approx(0.95, abs=0.005)
+    assert fake.min() >= 0
+    assert fake.max() <= 0.3
+    real, fake = draw_labels(RECIPES["paper"], 100, stream(0, "labels"))
+    assert real.unique().tolist() == [1.0]
+    assert fake.unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("prior", "mean", "std", "low"), [("uniform", 0.5, 12**-0.5, 0), ("normal", 0, 1, -9), ("normal0.33", 0, 0.33, -3)]
+)
+def test_a_prior_is_what_it_is_called(prior, mean, std, low):
+    """A known port has a prior called `uni` that draws from a normal."""
+    z = draw_latents(TrainConfig(prior=prior), 2000, stream(0, "z"))
+    assert z.shape == (2000, 200)
+    assert z.mean() == pytest.approx(mean, abs=0.01)
+    assert z.std() == pytest.approx(std, rel=0.01)
+    assert z.min() >= low
+
+
+def test_streams_are_functions_of_their_key_alone():
+    keys = [(0, "a", 0), (0, "a", 1), (0, "b", 0), (1, "a", 0), (0, "ab", 0)]
+    draws = {torch.rand(3, generator=stream(*key)).numpy().tobytes() for key in keys}
+    assert len(draws) == len(keys)
+    assert torch.equal(torch.rand(3, generator=stream(0, "a", 1)), torch.rand(3, generator=stream(0, "a", 1)))

@@ -1,0 +1,180 @@
+"""The novelty check: copiers are caught, honest samplers are not, and what cannot be judged is said, not guessed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from gan3d_eval.nn_check import fails, mann_whitney, nn_check
+from gan3d_eval.voxels import VoxelError, VoxelSet
+
+
+def boxes(n, seed, d=16):
+    """Honest draws from one distribution: boxes of random extent and place, with some dust, so that none occurs twice."""
+    rng = np.random.default_rng(seed)
+    low, size = rng.integers(1, 6, (n, 3)), rng.integers(4, 9, (n, 3))
+    at = np.arange(d)
+    inside = (at[None, None] >= low[:, :, None]) & (at[None, None] < (low + size)[:, :, None])  # (n, 3, d)
+    solid = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & inside[:, 2, None, None, :]
+    return solid ^ (rng.random(solid.shape) < 0.002)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return [VoxelSet.from_grids(boxes(n, seed)) for n, seed in ((300, 1), (150, 2), (200, 3))]
+
+
+def test_an_honest_sampler_is_as_far_away_as_held_out_shapes(sets):
+    result, rows = nn_check(*sets)
+    assert result.values["a_far"] == pytest.approx(0.5, abs=0.08)
+    assert result.intervals["a_far"]["low"] < result.values["a_far"] < result.intervals["a_far"]["high"]
+    assert result.values["flagged_share"] == pytest.approx(0.05, abs=0.04)
+    assert (result.values["exact_copies"], result.values["significant"]) == (0, 0)
+    assert len(rows) == 350
+    assert not fails(result, 0.1)
+
+
+def test_a_copycat_is_caught(sets):
+    train, test, _ = sets
+    result, rows = nn_check(train, test, train.take(np.arange(100)))
+    assert result.values["exact_copies"] == 100
+    assert result.values["a_far"] < 0.1
+    assert result.values["z_u"] < -8
+    assert fails(result, 0.5)
+    generated = rows[rows["set"] == "generated"]
+    assert (generated["l1"] == 0).all()
+    assert (generated["neighbour1_l1"] == 0).all()
+
+
+def test_copies_with_one_percent_of_voxels_flipped_are_caught(sets):
+    train, test, _ = sets
+    rng = np.random.default_rng(0)
+    grids = train.grids(slice(0, 100))
+    noisy = grids ^ ((rng.random(grids.shape) < 0.01) & ndimage.binary_dilation(grids, np.ones((1, 3, 3, 3))))
+    result, _ = nn_check(train, test, VoxelSet.from_grids(noisy))
+    assert result.values["exact_copies"] < 30
+    assert result.values["a_far"] < 0.25
+    assert result.values["flagged_share"] > 0.2
+
+
+def test_noise_is_far_away_and_never_called_copying(sets):
+    train, test, _ = sets
+    noise = VoxelSet.from_grids(np.random.default_rng(0).random((60, 16, 16, 16)) < 0.1)
+    result, _ = nn_check(train, test, noise)
+    assert result.values["a_far"] == 1.0
+    assert result.values["flagged"] == 0
+    assert any("noise" in note for note in result.notes)
+
+
+def test_empty_and_tiny_samples_are_counted_apart_and_not_judged(sets):
+    """An empty grid is close to every thin shape: naively it looks like copying (METRICS: Z = −9.4)."""
+    train, test, gen = sets
+    grids = gen.grids()
+    grids[:20] = False
+    grids[20:30] = False
+    grids[20:30, 3, 3, 3] = True
+    result, rows = nn_check(train, test, VoxelSet.from_grids(grids))
+    assert (result.values["empty"], result.values["n_judged"]) == (20, 200 - 20 - result.values["too_small"])
+    assert result.values["too_small"] >= 10
+    assert rows.loc[:19, "status"].eq("empty").all()
+    assert rows.loc[20:29, "status"].eq("too-small").all()
+    assert rows.loc[:29, "p"].isna().all()
+    assert result.values["a_far"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_all_empty_leaves_the_calibrated_values_out_with_a_reason(sets):
+    train, test, _ = sets
+    result, _ = nn_check(train, test, VoxelSet.from_grids(np.zeros((5, 16, 16, 16), bool)))
+    assert "a_far" not in result.values
+    assert "no sample has the volume" in result.absent["a_far"]
+    assert result.to_dict()["status"] == "partial"
+    assert fails(result, 0.5)
+
+
+def test_too_few_held_out_shapes_are_no_null(sets):
+    train, test, gen = sets
+    result, _ = nn_check(train, test.take(np.arange(10)), gen)
+    assert "at least 20 are needed" in result.absent["z_u"]
+
+
+def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(sets):
+    train, _, gen = sets
+    result, rows = nn_check(train, None, gen)
+    assert result.values["null"] == "left-out"
+    assert "left-out" in result.protocol
+    left_out = rows[rows["set"] == "left-out"]
+    assert (left_out["name"] != left_out["neighbour1"])[left_out["l1"] > 0].all()  # never its own neighbour
+    brute = (train.grids([0])[0] != train.grids(slice(1, None))).sum(axis=(1, 2, 3)).min()
+    assert left_out.iloc[0]["l1"] == brute
+    copier, _ = nn_check(train, None, train)
+    assert copier.values["a_far"] < 0.1
+
+
+def test_held_out_shapes_that_stand_in_training_are_no_null(sets):
+    """A leak (8 % of held-out chairs in one known release) would put the null's lower quantile at 0."""
+    train, test, gen = sets
+    leaky = VoxelSet.from_grids(np.concatenate([test.grids(), train.grids(slice(0, 40))]))
+    result, _ = nn_check(train, leaky, gen)
+    clean, _ = nn_check(train, test, gen)
+    assert result.values["null_in_train"] == 40 + clean.values["null_in_train"]
+    assert result.values["a_far"] == clean.values["a_far"]
+    assert any("no null" in note for note in result.notes)
+
+
+def test_order_and_companions_do_not_change_a_samples_verdict(sets):
+    train, test, gen = sets
+    _, rows = nn_check(train, test, gen)
+    _, backwards = nn_check(train, test, gen.take(np.arange(len(gen))[::-1]))
+    keys = ["l1", "jaccard", "p"]
+    first = rows[rows["set"] == "generated"].set_index("name")[keys]
+    second = backwards[backwards["set"] == "generated"].set_index("name")[keys]
+    assert first.sort_index().equals(second.sort_index())
+    _, alone = nn_check(train, test, gen.take([17]))
+    assert alone.iloc[0]["p"] == rows.iloc[17]["p"]
+
+
+def test_p_values_by_hand(sets):
+    train, test, gen = sets
+    _, rows = nn_check(train, test, gen)
+    null = rows.loc[(rows["set"] == "held-out") & (rows["status"] == "ok"), "l1"]
+    judged = rows[(rows["set"] == "generated") & (rows["status"] == "ok")]
+    expected = [(1 + (null <= d).sum()) / (1 + len(null)) for d in judged["l1"]]
+    assert np.allclose(judged["p"], expected)
+    assert (judged["flagged"] == (judged["p"] <= 0.05)).all()
+
+
+def test_mann_whitney_by_hand_and_against_scipy():
+    assert mann_whitney(np.array([1, 2]), np.array([3, 4]))[0] == 0
+    assert mann_whitney(np.array([5]), np.array([3, 9]))[0] == 0.5
+    assert mann_whitney(np.array([2, 2]), np.array([2, 2, 2])) == (0.5, 0.0)
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 9, 40), rng.integers(1, 10, 60)  # many ties
+    far, z = mann_whitney(a, b)
+    theirs = stats.mannwhitneyu(a, b, method="asymptotic", use_continuity=False)
+    assert far == theirs.statistic / (40 * 60)
+    assert 2 * stats.norm.sf(abs(z)) == pytest.approx(theirs.pvalue)
+
+
+def test_protocols_name_what_makes_values_comparable(sets):
+    train, test, gen = sets
+    result, _ = nn_check(train, test, gen)
+    assert result.protocol == f"nn-l1-16-train300-held-out{result.values['n_null']}-n200"
+    assert result.inputs["train"]["sha256"] == train.sha256
+
+
+@pytest.mark.parametrize("k", [0, 301])
+def test_k_out_of_range_is_refused(sets, k):
+    with pytest.raises(VoxelError, match="neighbours asked for"):
+        nn_check(*sets, k=k)
+
+
+def test_other_resolutions_are_refused(sets, grids):
+    with pytest.raises(VoxelError, match="samples are 8³, training shapes 16³"):
+        nn_check(*sets[:2], VoxelSet.from_grids(grids))
+
+
+def test_one_sample_is_judged(sets):
+    train, test, gen = sets
+    result, _ = nn_check(train, test, gen.take([0]))
+    assert result.values["n_judged"] == 1

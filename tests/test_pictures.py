@@ -1,0 +1,169 @@
+"""Renderings, figures and the report: not blank, the right way up, self-contained, and honest about what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan3d_eval import render
+from gan3d_eval.curves import curves, seconds_per_epoch
+from gan3d_eval.gallery import gallery
+from gan3d_eval.render import GENERATED, REAL, RenderError, sheet, voxel_faces
+from gan3d_eval.report import report
+from gan3d_eval.run_dir import RunDir, RunDirError
+
+
+@pytest.fixture(autouse=True)
+def rendering():
+    """Skip where this machine cannot draw, naming what it lacks."""
+    try:
+        render._pyvista()
+    except RenderError as fault:
+        pytest.skip(str(fault))
+
+
+def test_a_single_voxel_has_six_faces_looking_outward(grids):
+    grid = np.zeros((4, 4, 4), bool)
+    grid[1, 2, 3] = True
+    points, quads, openness = voxel_faces(grid)
+    assert len(quads) == 6
+    assert openness.min() > 0.9
+    corners = points[quads]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1])
+    outward = corners.mean(axis=1) - (1.5, 2.5, 3.5)
+    assert np.allclose(normals, 2 * outward)
+    assert sorted(map(tuple, np.unique(points, axis=0)[[0, -1]])) == [(1, 2, 3), (2, 3, 4)]
+
+
+def test_faces_are_counted_where_occupied_meets_empty(grids):
+    for grid in grids:
+        solid = np.pad(grid, 1).astype(int)
+        expected = sum(np.abs(np.diff(solid, axis=axis)).sum() for axis in range(3))
+        assert len(voxel_faces(grid)[1]) == expected
+
+
+def test_a_face_in_a_corner_is_darker_than_one_in_the_open():
+    grid = np.zeros((12, 12, 12), bool)
+    grid[:, :, :2] = True  # a floor
+    grid[:, 10:, :] = True  # and a wall
+    points, quads, openness = voxel_faces(grid)
+    centres = points[quads].mean(axis=1)
+    floor = np.isclose(centres[:, 2], 2) & np.isclose(centres[:, 0], 6.5)
+    at = dict(zip(centres[floor, 1], openness[floor], strict=True))
+    assert at[9.5] < at[4.5]
+
+
+def test_what_is_above_is_drawn_above_and_colours_are_told_apart(tmp_path):
+    low, high = np.zeros((2, 16, 16, 16), bool)
+    low[6:10, 6:10, 1:3] = True
+    high[6:10, 6:10, 13:15] = True
+    path = sheet(
+        tmp_path / "a.png", [(low, "low", REAL), (high, "high", GENERATED), (low & high, "empty", REAL)], "Test", tile=120
+    )
+    image = np.asarray(Image.open(path)).astype(int)[54 : 54 + 120]
+    ink = [(image[:, 10 + i * 120 : 10 + (i + 1) * 120].sum(axis=2) < 600) for i in range(3)]
+    rows = [np.argwhere(part)[:, 0].mean() for part in ink[:2]]
+    assert rows[1] + 30 < rows[0]
+    assert not ink[2].any()
+    colors = [image[:, 10 + i * 120 : 10 + (i + 1) * 120][ink[i]].mean(axis=0) for i in range(2)]
+    assert colors[0][0] > colors[0][2]  # sand
+    assert colors[1][0] < colors[1][2]  # blue
+
+
+def test_a_machine_that_cannot_draw_names_the_package(monkeypatch):
+    def nothing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", nothing)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("VTK_DEFAULT_OPENGL_WINDOW", raising=False)
+    with pytest.raises(RenderError, match="apt-get install libegl1"):
+        render._pyvista()
+
+
+def test_what_needs_no_picture_still_works_where_none_can_be_drawn(run_copy, cli, monkeypatch):
+    def refuse():
+        raise RenderError("no off-screen OpenGL found; install it")
+
+    monkeypatch.setattr(render, "_pyvista", refuse)
+    done = cli("nn-check", run_copy.path)
+    assert done.exit_code == 0
+    assert "warning: no pictures: no off-screen OpenGL" in done.stderr
+    assert "exact_copies" in done.stdout
+    assert cli("curves", run_copy.path).exit_code == 0
+    assert cli("report", run_copy.path).exit_code == 0
+    done = cli("gallery", run_copy.path)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: no off-screen OpenGL")
+
+
+def test_the_gallery_draws_what_there_is_data_for(run_copy):
+    train = run_copy.training_set()[0]
+    result = gallery(run_copy, run_copy.samples(), train, n=3)
+    assert list(result.values) == ["samples", "training", "pairs", "progress"]
+    for name in result.values.values():
+        image = np.asarray(Image.open(run_copy.path / name).convert("L"))
+        assert (image < 200).mean() > 0.005, name
+    alone = gallery(run_copy, run_copy.samples(), None, n=3)
+    assert set(alone.absent) == {"training", "pairs"}
+
+
+def test_curves_describe_the_log(run_copy):
+    result = curves(run_copy)
+    log = run_copy.metrics()
+    assert result.values["steps"] == 6
+    assert result.values["d_updated_share"] == pytest.approx(log["d_updated"].mean())
+    assert result.values["last_loss_g"] == pytest.approx(log["loss_g"].iloc[-1])
+    assert (run_copy.path / "figures/curves.png").stat().st_size > 20_000
+
+
+def test_curves_of_a_strangers_log_use_what_is_there(run_copy):
+    (run_copy.path / "metrics.csv").write_text("step,loss_g\n1,2.0\n2,1.0\n")
+    result = curves(run_copy)
+    assert result.values == {"steps": 2, "last_loss_g": 1.0}
+    assert "no such column" in result.absent["last_acc_d"]
+    (run_copy.path / "metrics.csv").write_text("step,loss_g\n")
+    with pytest.raises(RunDirError, match="no row in it yet"):
+        curves(run_copy)
+
+
+def test_seconds_per_epoch_survives_a_resumed_clock(run_copy):
+    log = run_copy.metrics().head(4).copy()
+    log["epoch"], log["seconds"] = [1, 2, 3, 4], [10, 20, 1, 11]  # the clock of a resumed run starts anew
+    assert seconds_per_epoch(log) == 10
+
+
+def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(run_copy, cli):
+    page = report(run_copy).read_text()
+    assert "python cli.py nn-check RUN_DIR" in page
+    assert cli("nn-check", run_copy.path).exit_code == 0
+    cli("curves", run_copy.path)
+    page = report(RunDir.open(run_copy.path)).read_text()
+    assert "python cli.py nn-check RUN_DIR" not in page
+    assert "python cli.py gallery RUN_DIR" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert not re.search(r"<script|url\(|@import", page)
+    assert len(re.findall(r'<img [^>]*alt="[^"]+"', page)) == page.count("<img ") == 4
+    assert "Exact copies" in page
+    assert run_copy.meta["run_id"] in page
+
+
+def test_the_report_shows_strange_text_as_text(run_copy):
+    run_copy.update(category="<script>alert(1)</script>", failure="<b>bold</b>")
+    page = report(RunDir.open(run_copy.path)).read_text()
+    assert "<script>" not in page
+    assert "&lt;b&gt;bold" in page
+
+
+def test_a_result_from_another_reference_stands_under_its_own_name(run_copy, cli, dataset_dir):
+    run_copy.update(dataset=run_copy.meta["dataset"] | {"sha256": "0" * 64})
+    assert cli("nn-check", run_copy.path).exit_code == 1
+    done = cli("nn-check", run_copy.path, "--reference", dataset_dir)
+    assert done.exit_code == 0, done.stderr
+    result = json.loads((run_copy.path / "results/nn-check-furniture.json").read_text())
+    assert any("not what the run was trained on" in note for note in result["notes"])

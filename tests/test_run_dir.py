@@ -1,0 +1,237 @@
+"""The contract in RUN_DIR.md: for each numbered rule, that we keep it and that `check-run` sees it broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gan3d_eval.check_run import check_run
+from gan3d_eval.run_dir import METRICS, Result, RunDir, RunDirError, new_run_id, producer
+
+META = {
+    "run_id": "x", "category": "sofa", "resolution": 8, "status": "imported", "seed": None, "dataset": None, "grid": {}, "prior": None,
+    "producer": {}, "software": {}, "command": [],
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir.create(tmp_path / "run", META)
+    run.write_samples("final", occupancy=np.full((3, 64), 7, np.uint8))
+    return run
+
+
+def rules(run):
+    return sorted({rule for rule, _ in check_run(run.path)})
+
+
+def test_our_own_runs_and_imports_break_no_rule(run, trained):
+    assert check_run(run.path) == []
+    assert check_run(trained) == []
+
+
+def test_rule_1_unknown_entries_and_missing_samples_are_seen(run):
+    (run.path / "notes.txt").write_text("hello")
+    shutil.rmtree(run.path / "samples")
+    assert rules(run) == [1]
+    assert len(check_run(run.path)) == 2
+
+
+def test_rule_1_deleting_what_evaluation_wrote_loses_nothing(run_copy, cli):
+    first = json.loads(cli("nn-check", run_copy.path, "--json").stdout)
+    cli("gallery", run_copy.path, "-n", 2)
+    cli("report", run_copy.path)
+    for name in ("results", "figures", "gallery"):
+        shutil.rmtree(run_copy.path / name)
+    (run_copy.path / "report.html").unlink()
+    again = json.loads(cli("nn-check", run_copy.path, "--json").stdout)
+    assert (first["values"], first["intervals"]) == (again["values"], again["intervals"])
+
+
+def test_rule_2_run_json_keeps_unknown_keys_and_refuses_an_unknown_format(run):
+    run.update(mood="good", status="finished")
+    assert RunDir.open(run.path).meta["mood"] == "good"
+    meta = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(meta | {"format": 2}))
+    with pytest.raises(RunDirError, match="format 2; this version reads 1"):
+        RunDir.open(run.path)
+    assert rules(run) == [2]
+
+
+@pytest.mark.parametrize("harm", [{"status": "done"}, {"resolution": 0}, {"resolution": "64"}, {"seed": ...}])
+def test_rule_2_bad_or_missing_keys_are_seen(run, harm):
+    meta = json.loads((run.path / "run.json").read_text()) | harm
+    meta = {key: value for key, value in meta.items() if value is not ...}
+    (run.path / "run.json").write_text(json.dumps(meta))
+    assert rules(run) == [2]
+
+
+def test_rule_3_config_is_flat_and_ours_round_trips(run, trained, tiny):
+    from gan3d_model.config import TrainConfig
+
+    assert TrainConfig.from_dict(RunDir.open(trained).config()) == tiny
+    run.write_config({"lr": {"g": 1}})
+    assert rules(run) == [3]
+
+
+def test_rule_4_a_row_being_written_is_ignored_and_a_broken_log_seen(run):
+    row = dict.fromkeys(METRICS, 1.0)
+    with run.metrics_log() as log:
+        log(row | {"step": 1})
+        log(row | {"step": 2})
+        (run.path / "metrics.csv").open("a").write("3,1")
+        assert run.metrics()["step"].tolist() == [1, 2]  # read while it is being written
+    assert rules(run) == []
+    (run.path / "metrics.csv").write_text("step,loss_g,mood\n2,x,1\n1,1,1\n")
+    assert rules(run) == [4]
+    assert len(check_run(run.path)) == 3  # unknown column, not numeric, not increasing
+
+
+def test_rule_4_resuming_cuts_the_log_back(run):
+    row = dict.fromkeys(METRICS, 0.5)
+    with run.metrics_log() as log:
+        for step in range(1, 6):
+            log(row | {"step": step})
+    before = (run.path / "metrics.csv").read_text().splitlines()
+    with run.metrics_log(upto=3) as log:
+        log(row | {"step": 4})
+    assert (run.path / "metrics.csv").read_text().splitlines() == before[:5]
+
+
+@pytest.mark.parametrize("arrays", [
+    {"occupancy": np.zeros((3, 63), np.uint8), "resolution": 8},
+    {"occupancy": np.zeros((3, 64), np.int32), "resolution": 8},
+    {"occupancy": np.zeros((0, 64), np.uint8), "resolution": 8},
+    {"occupancy": np.zeros((3, 512), np.uint8), "resolution": 16},
+    {"occupancy": np.zeros((3, 64), np.uint8)},
+    {"occupancy": np.zeros((3, 64), np.uint8), "resolution": 8, "latents": np.zeros((2, 5), np.float32)},
+    {"occupancy": np.zeros((3, 64), np.uint8), "resolution": 8, "names": np.array(["a"])},
+])  # fmt: skip
+def test_rule_5_samples_that_are_not_as_described_are_seen(run, arrays):
+    np.savez(run.path / "samples" / "000001.npz", **arrays)
+    assert rules(run) == [5]
+
+
+def test_rule_5_truncated_and_pickled_samples_are_refused(run):
+    path = run.path / "samples" / "final.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunDirError, match=r"final\.npz is no readable"):
+        run.samples()
+    np.savez(path, occupancy=np.array([{}], dtype=object), resolution=8)
+    with pytest.raises(RunDirError, match="no readable"):
+        run.samples()
+    assert rules(run) == [5]
+
+
+def test_rule_5_final_comes_before_progress_and_progress_serves_a_running_run(run):
+    run.write_samples("000010", occupancy=np.ones((1, 64), np.uint8))
+    assert len(run.samples()) == 3
+    (run.path / "samples" / "final.npz").unlink()
+    assert len(run.samples()) == 1
+    with pytest.raises(RunDirError, match=r"000099\.npz is missing; there are 000010"):
+        run.samples("000099")
+
+
+def test_rule_6_features_need_all_their_arrays(run):
+    (run.path / "features").mkdir()
+    np.savez(run.path / "features" / "d.npz", features=np.zeros((3, 5), np.float32))
+    assert rules(run) == [6]
+    whole = {
+        "labels": np.zeros(3),
+        "names": np.array(list("abc")),
+        "split": np.array(["train"] * 3),
+        "layers": "2,3,4",
+        "weights_sha256": "0",
+    }
+    np.savez(run.path / "features" / "d.npz", features=np.zeros((3, 5), np.float32), **whole)
+    assert rules(run) == []
+
+
+def test_rule_7_checkpoints_load_without_unpickling_and_a_bare_pickle_is_seen(run, trained):
+    content = torch.load(RunDir.open(trained).checkpoints()[-1], weights_only=True)
+    assert content["step"] == 6
+    (run.path / "checkpoints").mkdir()
+    run.checkpoint_path(5).write_bytes(b"\x80\x04K\x01.")
+    assert rules(run) == [7]
+
+
+def test_rule_8_results_have_every_key_and_never_a_nan(run):
+    result = Result("nn-check", "p", {}, {}, {"a": 1}, {}, absent={"b": "no data"})
+    path = run.write_result(result)
+    assert json.loads(path.read_text())["status"] == "partial"
+    assert rules(run) == []
+    with pytest.raises(ValueError, match="JSON"):
+        run.write_result(Result("nn-check", "p", {}, {}, {"a": float("nan")}, {}))
+    assert json.loads(path.read_text())["values"] == {"a": 1}  # the old one stands
+    path.write_text(json.dumps({"verb": "nn-check"}))
+    assert rules(run) == [8]
+
+
+def test_rule_9_what_a_kill_left_is_seen_and_not_read(run):
+    (run.path / "samples" / ".final.npz.abc.tmp").write_bytes(b"half")
+    (run.path / "samples" / ".000001.npz").write_bytes(b"half")
+    assert run.sample_names() == ["final"]
+    assert rules(run) == [9]
+
+
+def test_rule_10_a_run_never_overwrites_another(run, tmp_path):
+    with pytest.raises(RunDirError, match="already exists"):
+        RunDir.create(tmp_path / "run", META)
+    with pytest.raises(RunDirError, match="--force"):
+        run.write_samples("final", occupancy=np.zeros((1, 64), np.uint8))
+    shutil.copy(run.path / "samples" / "final.npz", run.path / "samples" / "000005.npz")
+    shutil.copy(run.path / "samples" / "final.npz", run.path / "samples" / "5.npz")
+    assert rules(run) == [10]
+
+
+def test_rule_11_a_run_can_be_moved_with_its_dataset_and_absolute_paths_are_seen(trained, tmp_path, run):
+    shutil.copytree(trained.parents[1], tmp_path / "elsewhere")
+    moved = RunDir.open(tmp_path / "elsewhere" / trained.relative_to(trained.parents[1]))
+    train, test, own = moved.training_set()
+    assert (len(train), len(test), own) == (24, 24, True)
+    run.update(grid={"from": "/home/me/x"}, producer={"at": "C:\\x"})
+    assert rules(run) == [11]
+    assert len(check_run(run.path)) == 2
+
+
+def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_copy, dataset_dir):
+    record = run_copy.meta["dataset"]
+    changed = run_copy.update(dataset=record | {"sha256": "0" * 64})
+    with pytest.raises(RunDirError, match="is not what .* was trained on"):
+        changed.training_set()
+    assert changed.training_set(dataset_dir)[2] is False
+    with pytest.raises(RunDirError, match="--reference"):
+        run_copy.update(dataset=record | {"path": "gone"}).training_set()
+    with pytest.raises(RunDirError, match="--reference"):
+        run_copy.update(dataset=None).training_set()
+
+
+def test_what_is_no_run_directory_says_so(tmp_path):
+    with pytest.raises(RunDirError, match="no directory"):
+        RunDir.open(tmp_path / "nothing")
+    with pytest.raises(RunDirError, match=r"run\.json is missing"):
+        RunDir.open(tmp_path)
+    with pytest.raises(RunDirError, match="no directory"):
+        check_run(tmp_path / "nothing")
+
+
+def test_run_ids_say_what_they_are_and_the_producer_who_made_them():
+    assert new_run_id("sofa", "paper", 3).startswith("sofa-paper-s3-20")
+    assert set(producer()) == {"name", "version", "commit", "dirty"}
+
+
+def test_the_contract_document_numbers_its_rules_one_to_eleven():
+    text = (Path(__file__).parents[1] / "gan3d_eval" / "RUN_DIR.md").read_text()
+    assert [int(line.split(".")[0]) for line in text.splitlines() if line[:2].strip(".").isdigit()] == list(range(1, 12))
+    assert all(name in text for name in METRICS)
+
+
+def test_samples_are_a_plain_zip_of_arrays(run):
+    assert sorted(zipfile.ZipFile(run.path / "samples" / "final.npz").namelist()) == ["occupancy.npy", "resolution.npy"]

@@ -1,0 +1,298 @@
+"""Training: what it leaves on disk, that it resumes to the same bytes, and that nothing is lost when it is stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gan3d_eval.run_dir import RunDir
+from gan3d_eval.voxels import VoxelSet
+from gan3d_model.config import ConfigError, TrainConfig
+from gan3d_model.players import CheckpointError, Players, read_checkpoint
+from gan3d_model.runs import create_run, resume_run
+from gan3d_model.sample import generate, sample
+from gan3d_model.train import Diverged, batch_rows, lr_factor, train, unpack_on_device
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def sofas(dataset_dir):
+    return VoxelSet.open(dataset_dir).select(["sofa"], "train")
+
+
+def begin(config, shapes, dataset_dir, path):
+    return create_run(config, "slides", shapes, dataset_dir, ["sofa"], path.parent, ["test"], path)
+
+
+def quiet(line):
+    pass
+
+
+# --- what is left on disk ------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_has_everything_the_contract_names(trained):
+    run = RunDir.open(trained)
+    assert run.meta["status"] == "finished"
+    assert run.sample_names() == ["000003", "000006", "final"]
+    assert [p.name for p in run.checkpoints()] == ["000003.pt", "000006.pt"]
+    log = run.metrics()
+    assert log["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert log["epoch"].iloc[-1] == pytest.approx(2)
+    assert np.isfinite(log.to_numpy()).all()
+    assert len(run.samples()) == 40
+    assert list((trained / "tensorboard").glob("events.*"))
+
+
+def test_the_logged_gate_is_the_gate(trained):
+    log = RunDir.open(trained).metrics()
+    assert (log["d_updated"] == (log["acc_d"] <= 0.8 + 1e-6)).all()
+    assert np.allclose(log["acc_d"], (log["acc_d_real"] + log["acc_d_fake"]) / 2, atol=1e-5)
+
+
+def test_a_closed_gate_leaves_d_as_it_was_and_an_open_one_does_not(tiny, sofas, dataset_dir, tmp_path):
+    weights = {}
+    for gate in (0.0, 1.0):
+        config = dataclasses.replace(tiny, gate=gate, epochs=1)
+        run = begin(config, sofas, dataset_dir, tmp_path / f"gate{gate}")
+        # accuracy 0 would pass a gate of 0: start from weights that are right about something
+        train(config, sofas, run, "cpu", quiet)
+        before = Players.build(config, CPU).discriminator
+        after = read_checkpoint(run.checkpoints()[-1], CPU)["discriminator"]
+        weights[gate] = [torch.equal(after[name], p) for name, p in before.named_parameters()]
+        updates = run.metrics()["d_updated"].sum()
+        assert any(weights[gate]) == (updates == 0)
+        assert updates == (0 if gate == 0 else 3)
+
+
+def test_same_seed_same_bytes(tiny, sofas, dataset_dir, tmp_path):
+    runs = [train(tiny, sofas, begin(tiny, sofas, dataset_dir, tmp_path / name), "cpu", quiet) for name in "ab"]
+    assert runs[0].samples().sha256 == runs[1].samples().sha256
+    other = dataclasses.replace(tiny, seed=1)
+    third = train(other, sofas, begin(other, sofas, dataset_dir, tmp_path / "c"), "cpu", quiet)
+    assert third.samples().sha256 != runs[0].samples().sha256
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_run_takes_the_very_same_steps(tiny, sofas, dataset_dir, tmp_path, ema):
+    config = dataclasses.replace(tiny, ema=ema, lr_schedule="constant")
+    whole = train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "whole"), "cpu", quiet)
+    half = dataclasses.replace(config, epochs=1)
+    run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "halves"), "cpu", quiet)
+    resume_run(run, config, sofas)
+    run = train(config, sofas, run, "cpu", quiet)
+    assert run.samples().sha256 == whole.samples().sha256
+    columns = [c for c in run.metrics().columns if c != "seconds"]
+    assert run.metrics()[columns].equals(whole.metrics()[columns])
+    a, b = (read_checkpoint(r.checkpoints()[-1], CPU) for r in (run, whole))
+    assert all(torch.equal(a[part][key], b[part][key]) for part in ("generator", "discriminator") for key in a[part])
+
+
+def test_the_average_is_what_is_sampled(tiny, sofas, dataset_dir, tmp_path):
+    config = dataclasses.replace(tiny, ema=0.9)
+    run = train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "ema"), "cpu", quiet)
+    players = Players.build(config, CPU)
+    players.restore(run)
+    latents = torch.from_numpy(np.load(run.path / "samples" / "final.npz")["latents"])
+    assert np.array_equal(run.samples().packed, generate(players.average.module, latents, 16))
+    assert not np.array_equal(run.samples().packed, generate(players.generator, latents, 16))
+
+
+# --- pieces of the loop -----------------------------------------------------------------------------------------------
+
+
+def test_every_shape_is_seen_once_an_epoch_and_no_batch_is_short():
+    n, batch = 10, 4
+    rows = np.concatenate([batch_rows(0, n, batch, step) for step in range(1, 6)])  # 20 = two epochs
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+
+
+def test_unpacking_on_the_device_equals_numpys(grids):
+    from gan3d_eval.voxels import pack
+
+    assert np.array_equal(unpack_on_device(torch.from_numpy(pack(grids)), 8).numpy(), grids.astype(np.float32))
+
+
+def test_learning_rate_schedules():
+    step = TrainConfig(lr_schedule="step", lr_step=0.5, lr_decay=0.1)
+    assert [lr_factor(step, p) for p in (0, 0.49, 0.5, 0.99)] == pytest.approx([1, 1, 0.1, 0.1])
+    assert lr_factor(TrainConfig(lr_schedule="constant"), 0.9) == 1
+    assert lr_factor(TrainConfig(lr_schedule="cosine"), 0.5) == pytest.approx(0.5)
+
+
+def test_a_sample_depends_on_its_own_latent_alone(tiny):
+    generator = Players.build(tiny, CPU).generator
+    latents = torch.randn(6, tiny.latent_dim)
+    together = generate(generator, latents, 16)
+    assert np.array_equal(together[2:3], generate(generator, latents[2:3], 16))
+    assert generator.training  # put back
+
+
+# --- stopping and failing -----------------------------------------------------------------------------------------------
+
+
+def launch(dataset_dir, run, *extra):
+    root = Path(__file__).parents[1]
+    settings = "--class sofa --base-channels 4 --latent-dim 8 --batch-size 8 --epochs 100000 --checkpoint-every 2 --device cpu"
+    command = [sys.executable, str(root / "cli.py"), "train", str(dataset_dir), *settings.split(), "--out", str(run), *extra]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def wait_for(condition, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_leaves_a_whole_run_that_resumes_and_kill_9_one_that_is_readable(dataset_dir, tmp_path, cli):
+    path = tmp_path / "run"
+    process = launch(dataset_dir, path)
+    wait_for(lambda: (path / "checkpoints").is_dir() and list((path / "checkpoints").glob("[0-9]*.pt")), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"was interrupted at step" in err
+    run = RunDir.open(path)
+    assert run.meta["status"] == "interrupted"
+    last = int(run.metrics()["step"].iloc[-1])
+    assert run.checkpoints()[-1].name == f"{last:06d}.pt"
+
+    process = launch(dataset_dir, path)  # the same name again, without --resume
+    assert process.wait(60) == 1
+    assert b"already exists" in process.stderr.read()
+
+    log = run.metrics()
+    (path / "metrics.csv").open("a").write("999999,1,1")  # a row that a kill cut short
+    assert run.metrics().equals(log)
+    epochs = last * 8 // 24 + 1
+    done = cli("train", dataset_dir, "--resume", path, "--epochs", epochs, "--n-samples", 5, "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.strip() == str(path)
+    resumed = RunDir.open(path)
+    assert resumed.meta["status"] == "finished"
+    assert resumed.metrics()["step"].is_unique
+    assert resumed.metrics()["step"].tolist() == list(range(1, len(resumed.metrics()) + 1))
+
+    other = tmp_path / "killed"
+    process = launch(dataset_dir, other)
+    wait_for(lambda: (other / "metrics.csv").exists() and (other / "metrics.csv").stat().st_size > 2000, process)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert len(RunDir.open(other).metrics()) > 5
+    assert cli("check-run", other).exit_code == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses a Linux file size limit")
+def test_a_full_disk_while_checkpointing_keeps_the_checkpoint_before(dataset_dir, run_copy):
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"  # a checkpoint is larger
+        "from cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["train", str(dataset_dir), "--resume", str(run_copy.path), "--epochs", "4", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False
+    )
+    assert done.returncode == 1
+    assert "error:" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    run = RunDir.open(run_copy.path)
+    assert run.meta["status"] == "failed"
+    assert [p.name for p in run.checkpoints()] == ["000003.pt", "000006.pt"]
+    assert read_checkpoint(run.checkpoints()[-1], CPU)["step"] == 6
+    assert not list(run.path.rglob("*.tmp"))
+
+
+def test_a_diverged_run_says_so_and_is_marked_failed(tiny, sofas, dataset_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan3d_model.train.generator_loss", lambda logits: logits.mean() * float("nan"))
+    run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
+    with pytest.raises(Diverged, match="no longer finite at step 1"):
+        train(tiny, sofas, run, "cpu", quiet)
+    meta = RunDir.open(run.path).meta
+    assert meta["status"] == "failed"
+    assert "step 1" in meta["failure"]
+
+
+def test_resume_refuses_a_changed_config_and_other_shapes(run_copy, sofas, dataset_dir):
+    config = TrainConfig.from_dict(run_copy.config())
+    with pytest.raises(ConfigError, match=r"lr_g: 0.0025 → 0.1; gate: 0.8 → 0.7"):
+        resume_run(run_copy, dataclasses.replace(config, lr_g=0.1, gate=0.7, epochs=9), sofas)
+    with pytest.raises(ConfigError, match="trained on other shapes"):
+        resume_run(run_copy, config, VoxelSet.open(dataset_dir).select(["table"], "train"))
+
+
+def test_a_truncated_checkpoint_is_passed_over_with_a_warning(run_copy, tiny, capsys):
+    newest = run_copy.checkpoints()[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    players = Players.build(tiny, CPU)
+    assert players.restore(run_copy) == 3
+    assert "000006.pt is truncated" in capsys.readouterr().err
+
+
+def test_a_malicious_checkpoint_is_refused_and_not_executed(run_copy):
+    class Boom:
+        def __reduce__(self):
+            return (os.system, (f"touch {run_copy.path}/executed",))
+
+    path = run_copy.checkpoint_path(9)
+    torch.save({"format": 1, "boom": Boom()}, path)
+    with pytest.raises(CheckpointError, match=r"000009\.pt"):
+        read_checkpoint(path, CPU)
+    assert not (run_copy.path / "executed").exists()
+
+
+def test_a_checkpoint_of_another_width_is_refused(run_copy, tiny):
+    content = read_checkpoint(run_copy.checkpoints()[-1], CPU)
+    with pytest.raises(CheckpointError, match="generator does not fit"):
+        Players.build(dataclasses.replace(tiny, base_channels=8), CPU).load(content, Path("x.pt"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"batch_size": 64}, "24 training shapes are fewer"), ({"resolution": 32}, "resolution 16")]
+)
+def test_a_config_that_does_not_fit_the_data_is_refused(tiny, sofas, dataset_dir, tmp_path, change, message):
+    config = dataclasses.replace(tiny, **change)
+    run = begin(config, sofas, dataset_dir, tmp_path / "run")
+    with pytest.raises(ConfigError, match=message):
+        train(config, sofas, run, "cpu", quiet)
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------------
+
+
+def test_sampling_again_gives_the_same_shapes_and_other_seeds_others(run_copy):
+    final = run_copy.samples().sha256
+    sample(run_copy, n=40, name="again", device="cpu")
+    sample(run_copy, n=40, name="other", seed=5, device="cpu")
+    sample(run_copy, n=7, step=3, name="early", device="cpu")
+    assert run_copy.samples("again").sha256 == final != run_copy.samples("other").sha256
+    assert len(run_copy.samples("early")) == 7
+    with pytest.raises(CheckpointError, match="no checkpoint of step 4; found: 000003.pt, 000006.pt"):
+        sample(run_copy, step=4, device="cpu")
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_and_its_checkpoint_resumes_on_the_cpu(tiny, sofas, dataset_dir, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    half = dataclasses.replace(tiny, epochs=1)
+    run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "gpu"), "cuda", quiet)
+    resume_run(run, tiny, sofas)
+    assert train(tiny, sofas, run, "cpu", quiet).meta["status"] == "finished"
