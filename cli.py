@@ -198,9 +198,11 @@ def train(
         return
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
+    from gan3d_model.players import pick_device
     from gan3d_model.runs import create_run, resume_run
     from gan3d_model.train import train as play
 
+    pick_device(device)  # a wrong one is refused before a run is made
     if run:
         resume_run(run, config, shapes)
     else:
@@ -310,7 +312,7 @@ def curves(run_dir: Path, as_json: bool) -> None:
 @run_argument
 @reference_option
 @click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
-@click.option("-n", "--n-samples", default=32, help="Shapes on a sheet.")
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), default=32, help="Shapes on a sheet.")
 @seed_option
 def gallery(run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int) -> None:
     """Draw contact sheets: samples, training shapes, pairs with nearest neighbours, progress through training."""
@@ -347,6 +349,36 @@ def demo(category: str, **options: Any) -> None:
     from studies.demo import demo as run
 
     click.echo(run(category=category, command=sys.argv, say=say, **options))
+
+
+@main.group()
+def bench() -> None:
+    """Measure ours against a peer on the same arrays in the same process (BENCHMARKS.md holds the figures)."""
+
+
+@bench.command("nn-check")
+@click.option("--dataset", type=PathArg, help="Shapes to use, at 32³ (voxels doubled) or 64³.  [default: random bits]")
+@click.option("--n-gen", default=1000, help="Samples.")
+@click.option("--n-train", default=3991, help="Training shapes.")
+@click.option("--n-test", default=100, help="Held-out shapes.")
+@click.option("--repeats", default=3, help="Timed repeats of each.")
+def bench_nn_check(**options: Any) -> None:
+    """The whole novelty check against a bare faiss search, at 64³."""
+    from studies.bench import bench_nn_check as run
+
+    for timing in run(**options):
+        click.echo(timing)
+
+
+@bench.command("layers")
+@click.option("--batch", default=8, help="Shapes per batch.")
+@click.option("--repeats", default=7, help="Timed repeats of each.")
+def bench_layers(**options: Any) -> None:
+    """Our one-channel layers against PyTorch's own, forward and backward."""
+    from studies.bench import bench_layers as run
+
+    for timing in run(**options):
+        click.echo(timing)
 
 
 if __name__ == "__main__":

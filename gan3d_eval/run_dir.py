@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
 import io
 import os
-import platform
 import re
-import subprocess
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,8 +21,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval import __version__
 from gan3d_eval.files import Gan3dError, atomic_file, read_json, write_json
+from gan3d_eval.provenance import FORMAT, Result, producer, software, utc_now
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = [
@@ -43,7 +38,6 @@ __all__ = [
     "utc_now",
 ]
 
-FORMAT = 1
 STATUSES = ("running", "finished", "failed", "interrupted", "imported")
 RUN_KEYS = frozenset(
     ("format run_id category resolution status created seed dataset grid prior producer software command").split()
@@ -58,36 +52,9 @@ class RunDirError(Gan3dError):
     """A run directory, or a file in it, that breaks the contract."""
 
 
-def utc_now() -> str:
-    """Now, as UTC ISO 8601 to the second."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def new_run_id(category: str, recipe: str, seed: int) -> str:
     """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time."""
     return f"{category}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
-
-
-def software(*packages: str) -> dict[str, str]:
-    """Versions of Python, gan3d and `packages`."""
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), "gan3d": __version__, **versions}
-
-
-def producer() -> dict[str, Any]:
-    """Who made the run: name, version, and commit and dirty flag of the checkout (null outside of one)."""
-
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    dirty = None if changes is None else bool(changes)
-    return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
 
 
 def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:
@@ -101,34 +68,6 @@ def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]
         "name": train.info["name"], "path": path, "classes": classes, "split": "train", "sha256": train.sha256,
         "n": len(train), "occupancy": round(occupancy, 6),
     }  # fmt: skip
-
-
-@dataclasses.dataclass
-class Result:
-    """What one verb found (rule 8). `values` and `intervals` share keys; `absent` says why a metric is not there."""
-
-    verb: str
-    protocol: str
-    inputs: dict[str, Any]
-    options: dict[str, Any]
-    values: dict[str, Any]
-    intervals: dict[str, Any]
-    notes: list[str] = dataclasses.field(default_factory=list)
-    absent: dict[str, str] = dataclasses.field(default_factory=dict)
-    seed: int | None = None
-    software: dict[str, str] = dataclasses.field(default_factory=lambda: software("numpy", "scipy", "faiss-cpu"))
-    created: str = dataclasses.field(default_factory=utc_now)
-    started: dataclasses.InitVar[float] = 0.0
-    seconds: float = 0.0
-
-    def __post_init__(self, started: float) -> None:
-        if started:
-            self.seconds = round(time.perf_counter() - started, 3)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with `format` and `status`: ok, or partial where something is absent."""
-        status = "partial" if self.absent else "ok"
-        return {"format": FORMAT, "status": status, **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,8 +159,13 @@ class VoxelSet:
     @classmethod
     def from_grids(cls, grids: NDArray[np.bool_], names: Sequence[str] | None = None) -> VoxelSet:
         """Make a set in memory from `(n, d, d, d) bool`; names default to `shape-0000` …"""
-        names = [f"shape-{i:04d}" for i in range(len(grids))] if names is None else list(names)
-        return cls(pack(grids), grids.shape[1], pd.DataFrame({"name": names}))
+        return cls.from_packed(pack(grids), grids.shape[1], names)
+
+    @classmethod
+    def from_packed(cls, packed: NDArray[np.uint8], resolution: int, names: Sequence[str] | None = None) -> VoxelSet:
+        """Make a set in memory from `(n, ⌈d³/8⌉) uint8`; names default to `shape-0000` …"""
+        names = [f"shape-{i:04d}" for i in range(len(packed))] if names is None else list(names)
+        return cls(packed, resolution, pd.DataFrame({"name": names}))
 
     @classmethod
     def open(cls, path: Path) -> VoxelSet:

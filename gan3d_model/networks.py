@@ -25,7 +25,7 @@ def channels(resolution: int, base_channels: int) -> list[int]:
 
 
 class FirstConv(nn.Conv3d):
-    """`Conv3d(1, C, 4, stride=2, padding=1, bias=False)`, three times faster on CPUs: same weights, same result.
+    """`Conv3d(1, C, 4, stride=2, padding=1, bias=False)`, faster on CPUs (`bench layers`): same weights, same result.
 
     Convolutions of one channel starve the vector units. The stride of 2 sees the padded grid as 2³ blocks, so the same
     sums are a convolution with kernel 2³, stride 1, over the 8 voxels of a block as channels (space to depth).

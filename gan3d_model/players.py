@@ -27,8 +27,13 @@ class CheckpointError(Gan3dError):
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU when there is one; CheckpointError never, Gan3dError for a device that is not here."""
-    device = torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    """Name a device: `auto` is the GPU when there is one. Gan3dError for one that is unknown or not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Gan3dError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:0, cuda:1 …") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise Gan3dError(f"device {name} asked for, but this PyTorch sees no CUDA device; use --device cpu")
     return device

@@ -8,7 +8,15 @@ from gan3d_eval.run_dir import RunDir, dataset_record, new_run_id, producer, sof
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["create_run", "resume_run"]
+__all__ = ["check_fit", "create_run", "resume_run"]
+
+
+def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
+    """Refuse shapes that `config` cannot train on: another resolution, or fewer than one batch (ConfigError)."""
+    if shapes.resolution != config.resolution:
+        raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
+    if len(shapes) < config.batch_size:
+        raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
 
 
 def create_run(
@@ -16,6 +24,7 @@ def create_run(
     path: Path | None = None,
 ) -> RunDir:  # fmt: skip
     """Make the run directory (`runs/<run_id>`, or `path`) for training on `shapes`, the train split of `dataset`."""
+    check_fit(config, shapes)
     category = "-".join(classes) or str(shapes.info["name"])
     run_id = new_run_id(category, recipe, config.seed)
     target = path or runs / run_id

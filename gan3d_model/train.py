@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
-from gan3d_model.config import ConfigError, TrainConfig
+from gan3d_model.config import TrainConfig
 from gan3d_model.losses import (
     accuracy,
     discriminator_loss,
@@ -35,6 +35,7 @@ from gan3d_model.losses import (
     stream,
 )
 from gan3d_model.players import Players, pick_device
+from gan3d_model.runs import check_fit
 from gan3d_model.sample import draw_samples, generate
 
 __all__ = ["Diverged", "Interrupted", "train"]
@@ -73,10 +74,7 @@ def train(
         After the run's `status` has been set to `failed` or `interrupted`.
     """
     place = pick_device(device)
-    if shapes.resolution != config.resolution:
-        raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
-    if len(shapes) < config.batch_size:
-        raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+    check_fit(config, shapes)
     players = Players.build(config, place)
     first = players.restore(run)
     run = run.update(status="running")

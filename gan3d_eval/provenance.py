@@ -1,0 +1,74 @@
+"""Where a file comes from: time, versions, commit; and `Result`, what a verb found together with all that it depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from gan3d_eval import __version__
+
+__all__ = ["FORMAT", "Result", "producer", "software", "utc_now"]
+
+FORMAT = 1
+"""Of `run.json` and of results."""
+
+
+def utc_now() -> str:
+    """Now, as UTC ISO 8601 to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def software(*packages: str) -> dict[str, str]:
+    """Versions of Python, gan3d and `packages`."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "gan3d": __version__, **versions}
+
+
+def producer() -> dict[str, Any]:
+    """Who made the run: name, version, and commit and dirty flag of the checkout (null outside of one)."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    dirty = None if changes is None else bool(changes)
+    return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
+
+
+@dataclasses.dataclass
+class Result:
+    """What one verb found (rule 8). `values` and `intervals` share keys; `absent` says why a metric is not there."""
+
+    verb: str
+    protocol: str
+    inputs: dict[str, Any]
+    options: dict[str, Any]
+    values: dict[str, Any]
+    intervals: dict[str, Any]
+    notes: list[str] = dataclasses.field(default_factory=list)
+    absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    seed: int | None = None
+    software: dict[str, str] = dataclasses.field(default_factory=lambda: software("numpy", "scipy", "faiss-cpu"))
+    created: str = dataclasses.field(default_factory=utc_now)
+    started: dataclasses.InitVar[float] = 0.0
+    seconds: float = 0.0
+
+    def __post_init__(self, started: float) -> None:
+        if started:
+            self.seconds = round(time.perf_counter() - started, 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with `format` and `status`: ok, or partial where something is absent."""
+        status = "partial" if self.absent else "ok"
+        return {"format": FORMAT, "status": status, **dataclasses.asdict(self)}

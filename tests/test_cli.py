@@ -1,0 +1,150 @@
+"""The command line: the answer on stdout, one clear line per mistake, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan3d_eval.run_dir import RunDir
+from gan3d_model.config import RECIPES, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_help_needs_no_heavy_import():
+    script = "import sys, cli\ncli.main(['--help'], standalone_mode=False)\nprint(sorted(set(sys.modules) & {'torch', 'numpy', 'pandas', 'faiss', 'vtk'}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_help_answers_in_well_under_a_third_of_a_second():
+    def once():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(5)) < 0.3
+
+
+def test_train_has_an_option_for_every_setting(cli):
+    text = cli("train", "--help").stdout
+    for field in dataclasses.fields(TrainConfig):
+        assert "--" + field.name.replace("_", "-") in text
+
+
+def test_settings_come_from_recipe_then_file_then_flags(cli, dataset_dir, tmp_path):
+    toml = tmp_path / "c.toml"
+    toml.write_text("epochs = 3\nlr_g = 0.01\n")
+    done = cli("train", dataset_dir, "--recipe", "paper", "--config", toml, "--lr-g", "0.02", "--dry-run")
+    config = TrainConfig.from_dict(json.loads(done.stdout))
+    assert config == dataclasses.replace(RECIPES["paper"], epochs=3, lr_g=0.02, resolution=16)
+
+
+def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
+    config = json.loads(cli("train", dataset_dir, "--gate", 0, "--keep", 0, "--dry-run").stdout)
+    assert (config["gate"], config["keep"]) == (0, 0)
+
+
+def test_from_nothing_to_a_report(cli, tmp_path):
+    """Every step of README's quick start, each reading what the one before printed."""
+    meshes = cli("synthetic", tmp_path / "meshes", "--class", "table", "--n-train", 30, "--n-test", 24).stdout.strip()
+    data = cli("prepare", meshes, tmp_path / "data", "-r", 16).stdout.strip()
+    settings = "--base-channels 4 --latent-dim 8 --batch-size 10 --epochs 1 --n-samples 25 --device cpu".split()
+    done = cli("train", data, *settings, "--runs", tmp_path / "runs")
+    assert done.exit_code == 0, done.stderr
+    run = done.stdout.strip()
+    assert RunDir.open(Path(run)).meta["category"] == "data"
+    for verb in ("check-run", "nn-check", "curves", "gallery", "report"):
+        done = cli(verb, run, *(["-n", 2] if verb == "gallery" else []))
+        assert done.exit_code == 0, (verb, done.stderr)
+    assert Path(done.stdout.strip()).read_text().startswith("<!doctype html>")
+    assert cli("check-run", run).stdout == ""
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, times):
+    arguments = "--n-train 24 --n-test 24 --epochs 1 --class table --out".split()
+    for i in range(times):
+        done = cli("demo", *arguments, tmp_path / "demo")
+        assert done.exit_code == 0, done.stderr
+        assert Path(done.stdout.strip()).stat().st_size > 100_000
+        assert ("1/4" in done.stderr) == (i == 0)
+    assert len(list((tmp_path / "demo/runs").iterdir())) == times
+
+
+@pytest.mark.parametrize(("arguments", "code", "line"), [
+    (["train", "NOTHING"], 1, "is no dataset directory; make one with: python cli.py prepare"),
+    (["train", "DATA", "--class", "boat"], 1, "no class boat in dataset furniture; it has sofa, table"),
+    (["train", "DATA", "--resolution", "32"], 1, "the dataset has resolution 16, but the config says 32"),
+    (["train", "DATA", "--batch-size", "4000"], 1, "fewer than one batch"),
+    (["train", "DATA", "--base-channels", "0"], 1, "base_channels is 0"),
+    (["train", "DATA", "--config", "NOTHING"], 1, "cannot be read as TOML"),
+    (["train", "DATA", "--prior", "gauss"], 2, "gauss"),
+    (["train", "DATA", "--bogus"], 2, "No such option"),
+    (["train", "DATA", "--device", "cuda:9"], 1, "no CUDA device"),
+    (["train", "DATA", "--device", "warp"], 1, "unknown device 'warp'"),
+    (["train", "DATA", "--resume", "NOTHING"], 1, "is no directory"),
+    (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
+    (["prepare", "DATA", "DATA", "-r", "32"], 1, "already exists"),
+    (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
+    (["nn-check", "DATA"], 1, "run.json is missing"),
+    (["nn-check", "RUN", "--k", "0"], 1, "0 neighbours asked for"),
+    (["nn-check", "RUN", "--samples", "nope"], 1, "nope.npz is missing; there are 000003, 000006, final"),
+    (["gallery", "DATA"], 1, "run.json is missing"),
+    (["gallery", "RUN", "-n", "0"], 2, "0 is not in the range"),
+    (["sample", "RUN", "-n", "0", "--name", "x"], 1, "0 samples asked for"),
+    (["sample", "RUN", "-n", "1"], 1, "--force"),
+    (["demo", "--class", "boat", "--out", "NEW"], 1, "no class boat"),
+    (["import-run", "RUN", "NEW"], 1, "expected .npy or .npz"),
+])  # fmt: skip
+def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_dir, tmp_path, arguments, code, line):
+    places = {"DATA": dataset_dir, "RUN": run_copy.path, "NOTHING": tmp_path / "nothing", "NEW": tmp_path / "new"}
+    before = sorted(p.relative_to(run_copy.path).as_posix() for p in run_copy.path.rglob("*"))
+    extra = ["--out", tmp_path / "run"] if arguments[0] == "train" and "--resume" not in arguments else []
+    done = cli(*[places.get(a, a) for a in arguments], *extra)
+    assert done.exit_code == code, done.output
+    assert line in done.stderr
+    if code == 1:
+        assert [x for x in done.stderr.splitlines() if x.startswith("error: ")] == [done.stderr.splitlines()[-1]]
+        assert not (tmp_path / "run").exists()
+        assert not (tmp_path / "new").exists()
+    assert done.stdout == ""
+    assert sorted(p.relative_to(run_copy.path).as_posix() for p in run_copy.path.rglob("*")) == before
+
+
+def test_an_unknown_key_in_a_config_file_names_the_nearest(cli, dataset_dir, tmp_path):
+    (tmp_path / "c.toml").write_text("epoch = 3\n")
+    done = cli("train", dataset_dir, "--config", tmp_path / "c.toml")
+    assert done.exit_code == 1
+    assert done.stderr.strip().endswith("unknown setting 'epoch'; the nearest valid one is 'epochs'")
+
+
+def test_check_run_lists_rules_and_exits_with_3(cli, run_copy):
+    (run_copy.path / "junk").write_text("")
+    done = cli("check-run", run_copy.path)
+    assert done.exit_code == 3
+    assert done.stdout == "rule 1: junk is no part of a run directory\n"
+
+
+def test_fail_above_is_for_scripts(cli, run_copy):
+    assert cli("nn-check", run_copy.path, "--fail-above", 1.0).exit_code == 0
+    grids = run_copy.training_set()[0].packed[:1]
+    run_copy.write_samples("final", force=True, occupancy=np.repeat(grids, 30, axis=0))
+    assert cli("nn-check", run_copy.path, "--fail-above", 1.0).exit_code == 3
+
+
+def test_a_running_run_is_judged_by_its_newest_samples(cli, run_copy):
+    (run_copy.path / "samples/final.npz").unlink()
+    run_copy.update(status="running")
+    done = cli("nn-check", run_copy.path, "--json")
+    assert json.loads(done.stdout)["inputs"]["samples"]["path"] == "samples/000006.npz"
+    assert cli("curves", run_copy.path).exit_code == 0
+    assert cli("report", run_copy.path).exit_code == 0
