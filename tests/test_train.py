@@ -267,11 +267,13 @@ def test_a_checkpoint_of_another_width_is_refused(run_copy, tiny):
 @pytest.mark.parametrize(
     ("change", "message"), [({"batch_size": 64}, "24 training shapes are fewer"), ({"resolution": 32}, "resolution 16")]
 )
-def test_a_config_that_does_not_fit_the_data_is_refused(tiny, sofas, dataset_dir, tmp_path, change, message):
+def test_a_config_that_does_not_fit_the_data_is_refused_before_a_run_is_made(
+    tiny, sofas, dataset_dir, tmp_path, change, message
+):
     config = dataclasses.replace(tiny, **change)
-    run = begin(config, sofas, dataset_dir, tmp_path / "run")
     with pytest.raises(ConfigError, match=message):
-        train(config, sofas, run, "cpu", quiet)
+        begin(config, sofas, dataset_dir, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # --- sampling -------------------------------------------------------------------------------------------------------------
