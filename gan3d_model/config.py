@@ -73,7 +73,7 @@ class TrainConfig:
     precision: Precision = setting("auto", "auto: bfloat16 autocast on GPUs that have it, else float32")
     checkpoint_every: int = setting(10, "epochs between checkpoints", 1, 10**6, free=True)
     sample_every: int = setting(10, "epochs between samples at fixed latents", 1, 10**6, free=True)
-    keep: int = setting(2, "newest checkpoints kept; 0 keeps all", 0, 10**6, free=True)
+    keep: int = setting(10, "newest checkpoints kept; 0 keeps all", 0, 10**6, free=True)
     n_samples: int = setting(1000, "shapes in samples/final.npz, the evaluation set", 1, 10**6, free=True)
 
     def __post_init__(self) -> None:

@@ -84,7 +84,8 @@ def train(
         draw_samples(players, run, "final", config.n_samples, config.seed, force=True)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
-            run.update(status="interrupted" if isinstance(fault, Interrupted) else "failed", failure=str(fault))
+            reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
+            run.update(status="interrupted" if isinstance(fault, Interrupted) else "failed", failure=reason)
         raise
     return run.update(status="finished", failure=None)
 

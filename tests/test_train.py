@@ -168,6 +168,7 @@ def test_ctrl_c_leaves_a_whole_run_that_resumes_and_kill_9_one_that_is_readable(
     assert b"was interrupted at step" in err
     run = RunDir.open(path)
     assert run.meta["status"] == "interrupted"
+    assert cli("check-run", path).exit_code == 0
     last = int(run.metrics()["step"].iloc[-1])
     assert run.checkpoints()[-1].name == f"{last:06d}.pt"
 
