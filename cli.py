@@ -33,7 +33,7 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except Gan3dError as fault:
-            code = 130 if type(fault).__name__ == "Interrupted" else 1
+            code = fault.exit_code
             click.echo(f"error: {fault}", err=True)
         except OSError as fault:
             code = 1
@@ -187,7 +187,7 @@ def train(
     from gan3d_model.config import RECIPES, TrainConfig, load_toml
 
     run = RunDir.open(run_dir) if run_dir else None
-    base = TrainConfig.from_dict(run.config() or {}, str(run_dir)) if run else RECIPES[recipe]
+    base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
     dataset = VoxelSet.open(dataset_dir)
     if not run:
         settings["resolution"] = settings["resolution"] or dataset.resolution
@@ -320,7 +320,7 @@ def gallery(run_dir: Path, reference: Path | None, samples: str | None, n_sample
     from gan3d_eval.run_dir import RunDir
 
     run = RunDir.open(run_dir)
-    train = run.training_set(reference)[0] if reference or run.meta["dataset"] else None
+    train = run.training_set(reference)[0] if reference or run.finds_dataset() else None
     result = verb(run, run.samples(samples), train, n_samples, seed)
     run.write_result(result)
     for picture in result.values.values():

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.files import Gan3dError, read_json
-from gan3d_eval.run_dir import METRICS, RunDir, RunDirError, read_arrays
+from gan3d_eval.files import Gan3dError, read_arrays, read_json
+from gan3d_eval.run_dir import METRICS, RunDir, RunDirError
 
 __all__ = ["check_run"]
 
@@ -74,7 +74,7 @@ def _meta(run: RunDir) -> Iterator[str]:
 
 
 def _config(run: RunDir) -> Iterator[str]:
-    for key, value in (run.config() or {}).items():
+    for key, value in (run.config() if run.has("config.json") else {}).items():
         if not isinstance(value, str | int | float | bool | None):
             yield f"config.json: {key} is a {type(value).__name__}, expected a number or a string"
 
@@ -96,7 +96,7 @@ def _samples(run: RunDir) -> Iterator[str]:
     for name in run.sample_names():
         try:
             n = len(run.samples(name))
-            arrays = read_arrays(run.path / "samples" / f"{name}.npz", ("occupancy",))
+            arrays = read_arrays(run.path / "samples" / f"{name}.npz", RunDirError)
         except Gan3dError as fault:
             yield str(fault)
             continue
@@ -109,7 +109,7 @@ def _samples(run: RunDir) -> Iterator[str]:
 
 def _features(run: RunDir) -> Iterator[str]:
     for path in sorted((run.path / "features").glob("*.npz")):
-        arrays = read_arrays(path, FEATURE_KEYS)
+        arrays = read_arrays(path, RunDirError, FEATURE_KEYS)
         features = arrays["features"]
         if features.dtype != "float32" or features.ndim != 2 or len(arrays["labels"]) != len(features):
             yield f"features/{path.name}: features is {features.dtype} {features.shape} with {len(arrays['labels'])} labels"

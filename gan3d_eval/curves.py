@@ -43,7 +43,7 @@ def curves(run: RunDir) -> Result:
         updates = log.loc[log["d_updated"] > 0, "step"]
         values["steps_since_d_update"] = int(log["step"].iloc[-1] - (updates.iloc[-1] if len(updates) else 0))
     absent = {f"last_{name}": "metrics.csv has no such column" for name in MEANS if name not in log}
-    gate = (run.config() or {}).get("gate")
+    gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
     return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, absent=absent, started=started)

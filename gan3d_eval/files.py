@@ -13,6 +13,8 @@ import math
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gan3dError", "atomic_directory", "atomic_file", "content_hash", "file_hash", "read_json", "write_json"]
+__all__ = [
+    "Gan3dError",
+    "atomic_directory",
+    "atomic_file",
+    "content_hash",
+    "file_hash",
+    "read_arrays",
+    "read_json",
+    "write_json",
+]
 
 
 class Gan3dError(ValueError):
     """Base of every error that a user can cause: one line with path, what was found, what was expected, what to do."""
+
+    exit_code = 1
 
 
 @contextlib.contextmanager
@@ -92,6 +105,26 @@ def read_json(path: Path, error: type[Gan3dError] = Gan3dError) -> dict[str, Any
     if not isinstance(value, dict):
         raise error(f"{path} holds a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def read_arrays(path: Path, error: type[Gan3dError] = Gan3dError, required: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an `.npz`, or the one of an `.npy` under the name "", without unpickling anything.
+
+    Raises
+    ------
+    error
+        Missing, truncated, another format, objects instead of numbers, or a `required` array is not there.
+    """
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = {key: content[key] for key in content.files} if isinstance(content, np.lib.npyio.NpzFile) else {"": content}
+    except FileNotFoundError:
+        raise error(f"{path} is missing") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        raise error(f"{path} is truncated, or no .npz or .npy of numbers ({fault})") from None
+    if missing := [key for key in required if key not in arrays]:
+        raise error(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
+    return arrays
 
 
 def content_hash(*arrays: NDArray[Any]) -> str:

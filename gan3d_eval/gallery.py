@@ -34,7 +34,9 @@ def gallery(run: RunDir, gen: VoxelSet, train: VoxelSet | None, n: int = 32, see
     tiles: list[Tile] = [(grid, name, GENERATED) for grid, name in zip(gen.grids(slice(n)), gen.names, strict=False)]
     drawn = [sheet(run.picture_path(VERB, "samples"), tiles, f"Generated: the first {len(tiles)} samples, as drawn")]
     if train is None:
-        absent = dict.fromkeys(("training", "pairs"), "the run names no dataset; pass --reference DATASET_DIR")
+        absent = dict.fromkeys(
+            ("training", "pairs"), "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
+        )
     else:
         rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:n])
         tiles = [(train.grids([row])[0], train.names[row], REAL) for row in rows]

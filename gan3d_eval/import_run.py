@@ -6,15 +6,12 @@ training) is recorded as null, never guessed.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.files import file_hash
+from gan3d_eval.files import file_hash, read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet, binarize, pack
 
@@ -74,11 +71,7 @@ def _read(source: Path) -> NDArray[Any]:
     """The one array of grids in a file."""
     if source.suffix not in {".npy", ".npz"}:
         raise RunDirError(f"{source}: expected .npy or .npz, found {source.suffix or 'no suffix'}")
-    try:
-        content = np.load(source, allow_pickle=False)
-        arrays = {key: content[key] for key in content.files} if isinstance(content, np.lib.npyio.NpzFile) else {"": content}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
-        raise RunDirError(f"{source} is missing, truncated, or holds objects instead of numbers ({fault})") from None
+    arrays = read_arrays(source, RunDirError)
     grids = [array for array in arrays.values() if array.ndim >= 3]
     if len(grids) != 1:
         shapes = ", ".join(f"{key} {array.shape}".strip() for key, array in arrays.items())

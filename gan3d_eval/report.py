@@ -107,6 +107,7 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
     return {
         "verb": verb, "title": title, "about": about,
         "missing": None if mine else f"python cli.py {verb} RUN_DIR",
+        "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],
         "pictures": [
             {"data": base64.b64encode(path.read_bytes()).decode(), "caption": CAPTIONS.get(_name(path, verb), path.stem)}
@@ -148,7 +149,7 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
 def _provenance(run: RunDir) -> list[tuple[str, str]]:
     """run.json and config.json, flat."""
     rows = []
-    for source in (run.meta, run.config() or {}):
+    for source in (run.meta, run.config() if run.has("config.json") else {}):
         for key, value in source.items():
             text = " ".join(value) if key == "command" and isinstance(value, list) else value
             rows.append((key, text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))

@@ -11,8 +11,6 @@ import dataclasses
 import io
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_file, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, write_json
 from gan3d_eval.provenance import FORMAT, Result, producer, software, utc_now
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -109,16 +107,24 @@ class RunDir:
         """Voxels along each axis."""
         return int(self.meta["resolution"])
 
-    def config(self) -> dict[str, Any] | None:
-        """`config.json`, the training hyper-parameters, or None if there is none."""
-        path = self.path / "config.json"
-        return read_json(path, RunDirError) if path.exists() else None
+    def config(self) -> dict[str, Any]:
+        """`config.json`, the training hyper-parameters; RunDirError if there is none (imported runs have none)."""
+        return read_json(self.path / "config.json", RunDirError)
+
+    def has(self, name: str) -> bool:
+        """Whether the file or folder `name` is there."""
+        return (self.path / name).exists()
 
     def write_config(self, values: dict[str, Any]) -> None:
         """Write `config.json`."""
         write_json(self.path / "config.json", values)
 
     # --- the dataset that the run was trained on ---------------------------------------------------------------------
+
+    def finds_dataset(self) -> bool:
+        """Whether the dataset that the run names is where it says."""
+        path = (self.meta["dataset"] or {}).get("path")
+        return path is not None and (self.path / path).is_dir()
 
     def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
         """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
@@ -171,11 +177,12 @@ class RunDir:
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"
-        arrays = read_arrays(path, ("occupancy", "resolution"))
+        arrays = read_arrays(path, RunDirError, ("occupancy", "resolution"))
         occupancy, resolution = arrays["occupancy"], int(arrays["resolution"])
         labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
+        facts = {"file": f"samples/{path.name}"} | {key: arrays[key].item() for key in ("step", "threshold") if key in arrays}
         try:
-            samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), {"file": f"samples/{path.name}"})
+            samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), facts)
         except VoxelError as fault:
             raise RunDirError(f"{path}: {fault}") from None
         if resolution != self.resolution or len(samples) == 0:
@@ -183,7 +190,7 @@ class RunDir:
         return samples
 
     def write_samples(self, name: str, force: bool = False, **arrays: NDArray[Any]) -> Path:
-        """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and, if given, `latents`, `probability`, `names`."""
+        """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and the optional arrays of rule 5."""
         path = self.path / "samples" / f"{name}.npz"
         if path.exists() and not force:
             raise RunDirError(f"{path} exists; pass --force to replace it")
@@ -255,19 +262,6 @@ class RunDir:
     def pictures(self, folder: str) -> list[Path]:
         """Pictures in `figures` or `gallery`, by name."""
         return sorted((self.path / folder).glob("*.png"))
-
-
-def read_arrays(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read an `.npz` without unpickling; RunDirError if it is truncated, holds objects, or lacks a required array."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
-        raise RunDirError(f"{path} is no readable .npz ({fault})") from None
-    missing = [key for key in required if key not in arrays]
-    if missing:
-        raise RunDirError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
-    return arrays
 
 
 def _check_meta(path: Path, meta: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_hash, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_hash, read_arrays, read_json, write_json
 
 __all__ = [
     "DATASET_FORMAT",
@@ -30,6 +30,7 @@ __all__ = [
     "file_hash",
     "pack",
     "packed_bytes",
+    "read_arrays",
     "unpack",
     "volumes",
 ]
@@ -233,8 +234,9 @@ class VoxelSet:
         return content_hash(self.packed)
 
     def identity(self) -> dict[str, Any]:
-        """What a result says of its input: name of the file or dataset, hash, number of shapes."""
-        return {"path": self.info.get("file") or self.info.get("name", ""), "sha256": self.sha256, "n": len(self)}
+        """What a result says of its input: name of the file or dataset, hash, number of shapes; of samples, their step."""
+        step = {"step": self.info["step"]} if "step" in self.info else {}
+        return {"path": self.info.get("file") or self.info.get("name", ""), "sha256": self.sha256, "n": len(self)} | step
 
     def grids(self, rows: ArrayLike | slice = slice(None)) -> NDArray[np.bool_]:
         """Unpack the chosen rows to `(n, d, d, d) bool`."""

@@ -49,7 +49,7 @@ def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     ConfigError
         Listing each difference.
     """
-    old = TrainConfig.from_dict(run.config() or {}, f"{run.path}/config.json")
+    old = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
     if changed := old.differences(config):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:

@@ -17,7 +17,7 @@ from gan3d_model.config import TrainConfig
 from gan3d_model.losses import draw_latents, stream
 from gan3d_model.players import CheckpointError, Players, pick_device, read_checkpoint
 
-__all__ = ["draw_samples", "generate", "sample"]
+__all__ = ["draw_samples", "evaluation_latents", "generate", "sample"]
 
 VOXELS_PER_BATCH = 2**22  # bounds the memory of one G forward at any resolution
 
@@ -38,15 +38,17 @@ def generate(generator: nn.Module, latents: Tensor, resolution: int, threshold: 
 
 
 def draw_samples(
-    players: Players, run: RunDir, name: str, n: int, seed: int, threshold: float = 0.5, force: bool = False
+    players: Players, run: RunDir, name: str, latents: Tensor, step: int, threshold: float = 0.5, force: bool = False
 ) -> Path:
-    """Draw n shapes into `samples/<name>.npz`, with their latents, and note the threshold in `run.json`."""
-    config = players.config
-    latents = draw_latents(config, n, stream(seed, "final-samples"))
-    packed = generate(players.sampler, latents, config.resolution, threshold)
-    path = run.write_samples(name, force, occupancy=packed, latents=latents.numpy())
-    run.update(grid=(run.meta["grid"] or {}) | {"threshold": threshold})
-    return path
+    """Write the shapes of `latents` to `samples/<name>.npz`, with the latents, the step of the weights and the threshold."""
+    packed = generate(players.sampler, latents, players.config.resolution, threshold)
+    facts = {"step": np.array(step), "threshold": np.array(threshold)}
+    return run.write_samples(name, force, occupancy=packed, latents=latents.numpy(), **facts)
+
+
+def evaluation_latents(config: TrainConfig, n: int | None = None, seed: int | None = None) -> Tensor:
+    """Draw the latents of the evaluation set: `(n, z)`, by default the config's `n_samples` under its own seed."""
+    return draw_latents(config, n or config.n_samples, stream(config.seed if seed is None else seed, "final-samples"))
 
 
 def sample(
@@ -70,6 +72,8 @@ def sample(
     CheckpointError
         No checkpoint, or one that does not fit.
     """
+    if n is not None and n < 1:
+        raise Gan3dError(f"{n} samples asked for; expected at least 1")
     checkpoints = run.checkpoints()
     path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
     if path is None or not path.exists():
@@ -80,6 +84,5 @@ def sample(
     config = TrainConfig.from_dict(content["config"], str(path))
     players = Players.build(config, place)
     players.load(content, path)
-    if (count := config.n_samples if n is None else n) < 1:
-        raise Gan3dError(f"{count} samples asked for; expected at least 1")
-    return draw_samples(players, run, name, count, config.seed if seed is None else seed, threshold, force)
+    latents = evaluation_latents(config, n, seed)
+    return draw_samples(players, run, name, latents, int(content["step"]), threshold, force)

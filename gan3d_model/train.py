@@ -36,7 +36,7 @@ from gan3d_model.losses import (
 )
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import check_fit
-from gan3d_model.sample import draw_samples, generate
+from gan3d_model.sample import draw_samples, evaluation_latents
 
 __all__ = ["Diverged", "Interrupted", "train"]
 
@@ -49,6 +49,8 @@ class Diverged(Gan3dError):
 
 class Interrupted(Gan3dError):
     """The run was stopped by a signal; it is whole and can be resumed."""
+
+    exit_code = 130
 
 
 def train(
@@ -80,8 +82,8 @@ def train(
     run = run.update(status="running")
     try:
         with run.metrics_log(upto=first) as log, _tensorboard(run, first) as board, _stop_signals() as stopped:
-            _loop(config, shapes, run, players, place, first, log, board, stopped, say)
-        draw_samples(players, run, "final", config.n_samples, config.seed, force=True)
+            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say)
+        draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
@@ -93,8 +95,8 @@ def train(
 def _loop(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
     log: Callable[[dict[str, float]], Any], board: Any, stopped: Callable[[], bool], say: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Steps `first` … of the game. Read the comments alone and you have the algorithm."""
+) -> int:  # fmt: skip
+    """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D = players.generator, players.discriminator
     n, batch = len(shapes), config.batch_size
     steps = math.ceil(config.epochs * n / batch)
@@ -166,12 +168,12 @@ def _loop(
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
         if _due(step, steps, n, batch, config.sample_every):
-            packed = generate(players.sampler, fixed, config.resolution)
-            run.write_samples(f"{step:06d}", force=True, occupancy=packed, latents=fixed.numpy())
+            draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
         if _due(step, steps, n, batch, config.checkpoint_every) or stopped():
             players.save(run, step)
         if stopped() and step < steps:
             raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
+    return steps
 
 
 # --- pieces of the loop, each testable alone -------------------------------------------------------------------------

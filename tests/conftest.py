@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import TrainConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+settings.load_profile("suite")
 
 TINY = TrainConfig(
     resolution=16,

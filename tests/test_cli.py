@@ -92,6 +92,7 @@ def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, times
     (["train", "DATA", "--device", "cuda:9"], 1, "no CUDA device"),
     (["train", "DATA", "--device", "warp"], 1, "unknown device 'warp'"),
     (["train", "DATA", "--resume", "NOTHING"], 1, "is no directory"),
+    (["train", "DATA", "--resume", "IMPORTED"], 1, "config.json is missing"),
     (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
     (["prepare", "DATA", "DATA", "-r", "32"], 1, "already exists"),
     (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
@@ -106,7 +107,15 @@ def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, times
     (["import-run", "RUN", "NEW"], 1, "expected .npy or .npz"),
 ])  # fmt: skip
 def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_dir, tmp_path, arguments, code, line):
-    places = {"DATA": dataset_dir, "RUN": run_copy.path, "NOTHING": tmp_path / "nothing", "NEW": tmp_path / "new"}
+    places = {
+        "DATA": dataset_dir,
+        "RUN": run_copy.path,
+        "NOTHING": tmp_path / "nothing",
+        "NEW": tmp_path / "new",
+        "IMPORTED": tmp_path / "imported",
+    }
+    np.save(tmp_path / "a.npy", np.ones((2, 16, 16, 16), bool))
+    cli("import-run", tmp_path / "a.npy", tmp_path / "imported")
     before = sorted(p.relative_to(run_copy.path).as_posix() for p in run_copy.path.rglob("*"))
     extra = ["--out", tmp_path / "run"] if arguments[0] == "train" and "--resume" not in arguments else []
     done = cli(*[places.get(a, a) for a in arguments], *extra)

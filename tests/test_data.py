@@ -160,7 +160,7 @@ def truncated(path, grids):
 
 
 @pytest.mark.parametrize(("make", "reason"), [
-    (truncated, "truncated or no .npz"),
+    (truncated, "is truncated"),
     (lambda p, g: np.savez(p, X_train=g[:0]), "n ≥ 1"),
     (lambda p, g: np.savez(p, X_train=np.zeros((3, 8, 8, 9))), "cubic"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1]), "y_train is .* expected 6 integers"),
@@ -170,7 +170,7 @@ def truncated(path, grids):
     (lambda p, g: np.savez(p, X_train=np.zeros((2, 8, 8, 8), bool)), "no usable shape"),
     (lambda p, g: np.savez(p, X_train=np.zeros((2, 9, 9, 9), bool)), "9³ grids; they can be padded evenly to 11³, 13³ …, but not to 16³"),
     (lambda p, g: np.savez(p, X_train=np.zeros((2, 20, 20, 20), bool)), "not to 16³"),
-    (lambda p, g: np.savez(p, X_train=np.array([{}] * 2, dtype=object)), "truncated or no .npz"),
+    (lambda p, g: np.savez(p, X_train=np.array([{}] * 2, dtype=object)), "is truncated"),
 ])  # fmt: skip
 def test_bad_arrays_are_refused_and_nothing_is_left_behind(tmp_path, grids, make, reason):
     make(tmp_path / "a.npz", grids)

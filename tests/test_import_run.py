@@ -63,7 +63,7 @@ def test_a_run_without_a_dataset_still_has_pictures_and_asks_for_a_reference(tmp
     (lambda p, g: np.save(p, np.zeros((0, 16, 16, 16))), "zero shapes"),
     (lambda p, g: np.save(p, g[:, :8, :8, :8]), "holds 8³ grids, but dataset .* has 16³"),
     (lambda p, g: np.save(p, g[:, :8]), "no batch of cubic grids"),
-    (lambda p, g: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "holds objects"),
+    (lambda p, g: np.save(p, np.array([{}], dtype=object), allow_pickle=True), "of numbers"),
     (lambda p, g: p.write_bytes(b"\x93NUMPY"), "truncated"),
     (lambda p, g: None, "missing"),
 ])  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_the_gallery_draws_what_there_is_data_for(run_copy):
     for name in result.values.values():
         image = np.asarray(Image.open(run_copy.path / name).convert("L"))
         assert (image < 200).mean() > 0.005, name
+    assert result.inputs["samples"]["step"] == 6
     alone = gallery(run_copy, run_copy.samples(), None, n=3)
     assert set(alone.absent) == {"training", "pairs"}
 
@@ -151,6 +153,21 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(r
     assert len(re.findall(r'<img [^>]*alt="[^"]+"', page)) == page.count("<img ") == 4
     assert "Exact copies" in page
     assert run_copy.meta["run_id"] in page
+
+
+def test_a_stranger_s_report_says_what_it_can_never_have(run_copy):
+    (run_copy.path / "metrics.csv").unlink()
+    (run_copy.path / "config.json").unlink()
+    page = report(run_copy).read_text()
+    assert "The run brought no training log" in page
+    assert "cli.py curves" not in page
+
+
+def test_a_run_without_its_dataset_still_has_a_gallery(run_copy, cli):
+    run_copy.update(dataset=run_copy.meta["dataset"] | {"path": "gone"})
+    done = cli("gallery", run_copy.path, "-n", 2)
+    assert done.exit_code == 0, done.stderr
+    assert [Path(line).name for line in done.stdout.split()] == ["samples.png", "progress.png"]
 
 
 def test_the_report_shows_strange_text_as_text(run_copy):

@@ -122,10 +122,10 @@ def test_rule_5_truncated_and_pickled_samples_are_refused(run):
     path = run.path / "samples" / "final.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunDirError, match=r"final\.npz is no readable"):
+    with pytest.raises(RunDirError, match=r"final\.npz is truncated"):
         run.samples()
     np.savez(path, occupancy=np.array([{}], dtype=object), resolution=8)
-    with pytest.raises(RunDirError, match="no readable"):
+    with pytest.raises(RunDirError, match="of numbers"):
         run.samples()
     assert rules(run) == [5]
 

@@ -6,8 +6,6 @@ shape keeps the split it came with: nothing is moved between train and test.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, content_hash, file_hash, pack
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, content_hash, file_hash, pack, read_arrays
 from gan3d_model.data.voxelize import Voxelizer, read_mesh, voxelize
 
 __all__ = ["MODELNET10", "prepare"]
@@ -160,11 +158,7 @@ def _from_arrays(
 
 def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Arrays and labels by split; an array without labels gets label 0."""
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
-        raise VoxelError(f"{source} is truncated or no .npz ({fault})") from None
+    arrays = read_arrays(source, VoxelError)
     volumes = {key: array for key, array in arrays.items() if array.ndim in (4, 5) and array.dtype.kind in "biuf"}
     if not volumes:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
