@@ -381,5 +381,18 @@ def bench_layers(**options: Any) -> None:
         click.echo(timing)
 
 
+@bench.command("precision")
+@click.option("-r", "--resolution", default=64)
+@click.option("--base-channels", default=64)
+@click.option("--batch", default=4, help="Shapes per batch.")
+@click.option("--repeats", default=5, help="Timed repeats of each.")
+def bench_precision(**options: Any) -> None:
+    """float32 against bfloat16 on this CPU."""
+    from studies.bench import bench_precision as run
+
+    for timing in run(**options):
+        click.echo(timing)
+
+
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ import numpy as np
 
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["bench_layers", "bench_nn_check"]
+__all__ = ["bench_layers", "bench_nn_check", "bench_precision"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +109,23 @@ def bench_layers(batch: int, repeats: int) -> list[Timing]:
         alternate(f"D's first layer, batch {batch}", play(FirstConv(64), grids), play(first, grids), repeats),
         alternate(f"G's last layer, batch {batch}", play(LastConv(64), maps), play(last, maps), repeats),
     ]
+
+
+def bench_precision(resolution: int, base_channels: int, batch: int, repeats: int) -> list[Timing]:
+    """Forward and backward through G and D on the CPU: float32 (ours) against bfloat16 autocast (the peer)."""
+    import torch
+
+    from gan3d_model.networks import Discriminator, Generator
+
+    generator, discriminator = Generator(resolution, base_channels), Discriminator(resolution, base_channels)
+    for player in (generator, discriminator):
+        player.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    latents = torch.randn(batch, 200)
+
+    def play(half: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = discriminator(generator(latents))
+        logits.float().sum().backward()
+
+    label = f"G and D at {resolution}³, base {base_channels}, batch {batch}; ours float32, peer bfloat16"
+    return [alternate(label, lambda: play(False), lambda: play(True), repeats)]

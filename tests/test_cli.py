@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from gan3d_eval.run_dir import RunDir
 from gan3d_model.config import RECIPES, TrainConfig
@@ -78,6 +79,29 @@ def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, times
         assert Path(done.stdout.strip()).stat().st_size > 100_000
         assert ("1/4" in done.stderr) == (i == 0)
     assert len(list((tmp_path / "demo/runs").iterdir())) == times
+
+
+@pytest.mark.slow
+def test_the_demo_as_it_is_makes_recognisable_furniture_within_five_minutes(cli, tmp_path):
+    start = time.perf_counter()
+    report = Path(cli("demo", "--out", tmp_path).stdout.strip())
+    assert time.perf_counter() - start < 300
+    samples = RunDir.open(report.parent).samples()
+    largest = []
+    for grid in samples.grids():
+        sizes = np.bincount(ndimage.label(grid)[0].ravel())[1:]
+        largest.append(sizes.max() / sizes.sum() if len(sizes) else 0)
+    assert (samples.volume > 0).mean() >= 0.9
+    assert np.median(largest) >= 0.8
+
+
+@pytest.mark.parametrize("benchmark", [
+    "nn-check --n-gen 30 --n-train 60 --n-test 30", "layers --batch 1", "precision -r 16 --base-channels 2 --batch 2",
+])  # fmt: skip
+def test_benchmarks_say_what_they_compared(cli, benchmark):
+    done = cli("bench", *benchmark.split(), "--repeats", 1)
+    assert done.exit_code == 0, done.output
+    assert "ours/peer" in done.stdout
 
 
 @pytest.mark.parametrize(("arguments", "code", "line"), [
