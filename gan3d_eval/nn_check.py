@@ -31,7 +31,7 @@ __all__ = ["VERB", "draw", "fails", "mann_whitney", "nn_check"]
 
 VERB = "nn-check"
 ALPHA = 0.05
-MIN_NULL = 20  # fewer held-out shapes cannot reach p ≤ 0.05 after any correction
+MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
 LEAVE_ONE_OUT = 1000  # training shapes that stand in for held-out ones when there are none
 CALIBRATED = ("null_l1_median", "a_far", "z_u", "flagged", "flagged_share", "significant")
@@ -74,6 +74,8 @@ def nn_check(
         Different resolutions, or k larger than the training set.
     """
     started = time.perf_counter()
+    if k < 1:
+        raise VoxelError(f"{k} neighbours asked for; expected at least 1")
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
     rows = _search(train, test, gen, k, seed)
@@ -191,13 +193,8 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, n: int
     ok = rows[rows["status"] == "ok"]
     paths = [run.picture_path("figures", f"{VERB}-{name}") for name in ("distances", "most-train-like", "median")]
     colors = {str(rows["set"].iloc[-1]): REAL, "generated": GENERATED}
-    with figure(paths[0]) as axis:
-        import seaborn as sns
-
-        sns.histplot(ok, x="l1_share", hue="set", hue_order=list(colors), palette=list(colors.values()), ax=axis,
-                     stat="density", common_norm=False, element="step", bins=40)  # fmt: skip
-        axis.set(xlabel="L1 to the nearest training shape, as share of the shape's own volume")
-        axis.get_legend().set(title=None, frame_on=False)
+    if len(ok):
+        _draw_distances(paths[0], ok, colors)
     generated = ok[ok["set"] == "generated"].sort_values("l1", kind="stable")
     middle = max(0, (len(generated) - n) // 2)
     for path, part, title in (
@@ -211,3 +208,14 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, n: int
         if pairs:
             pair_sheet(path, gen, train, pairs, title)
     return paths
+
+
+def _draw_distances(path: Path, rows: pd.DataFrame, colors: dict[str, tuple[float, float, float]]) -> None:
+    """Histograms of both sets' distances to the nearest training shape."""
+    import seaborn as sns
+
+    with figure(path) as axis:
+        sns.histplot(rows, x="l1_share", hue="set", hue_order=list(colors), palette=list(colors.values()), ax=axis,
+                     stat="density", common_norm=False, element="step", bins=40)  # fmt: skip
+        axis.set(xlabel="L1 to the nearest training shape, as share of the shape's own volume")
+        axis.get_legend().set(title=None, frame_on=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, write_json
 from gan3d_eval.provenance import FORMAT, Result, producer, software, utc_now
-from gan3d_eval.voxels import VoxelError, VoxelSet
+from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
     "Gan3dError",
@@ -178,12 +178,15 @@ class RunDir:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"
         arrays = read_arrays(path, RunDirError, ("occupancy", "resolution"))
-        occupancy, resolution = arrays["occupancy"], int(arrays["resolution"])
-        labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
-        facts = {"file": f"samples/{path.name}"} | {key: arrays[key].item() for key in ("step", "threshold") if key in arrays}
+        occupancy = arrays["occupancy"]
         try:
+            resolution = int(arrays["resolution"])
+            labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
+            facts = {"file": f"samples/{path.name}"} | {
+                key: arrays[key].item() for key in ("step", "threshold") if key in arrays
+            }
             samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), facts)
-        except VoxelError as fault:
+        except (TypeError, ValueError) as fault:  # VoxelError is a ValueError
             raise RunDirError(f"{path}: {fault}") from None
         if resolution != self.resolution or len(samples) == 0:
             raise RunDirError(f"{path}: {len(samples)} shapes at {resolution}³; expected at least one at {self.resolution}³")
@@ -273,5 +276,8 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
         raise RunDirError(f"{path}/run.json lacks {', '.join(missing)}")
     if meta["status"] not in STATUSES:
         raise RunDirError(f"{path}/run.json has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")
+    for key in ("dataset", "grid"):
+        if not isinstance(meta[key], dict | None):
+            raise RunDirError(f"{path}/run.json: {key} is a {type(meta[key]).__name__}; expected an object or null")
     if not isinstance(meta["resolution"], int) or meta["resolution"] < 1:
         raise RunDirError(f"{path}/run.json has resolution {meta['resolution']!r}; expected a positive integer")

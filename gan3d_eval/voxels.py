@@ -188,13 +188,16 @@ class VoxelSet:
         except (OSError, ValueError) as fault:
             raise VoxelError(f"{path} is damaged ({fault}); prepare it again") from None
         missing = {"name", "class", "split"} - set(table.columns)
-        if missing or not isinstance(info.get("resolution"), int) or len(packed) == 0:
-            reason = f"shapes.csv lacks {sorted(missing)}" if missing else "it holds no shapes or no resolution"
+        if missing or not isinstance(info.get("resolution"), int):
+            reason = f"shapes.csv lacks {sorted(missing)}" if missing else "dataset.json has no resolution"
             raise VoxelError(f"{path} is no usable dataset: {reason}; prepare it again")
         try:
-            return cls(packed, info["resolution"], table, info)
+            shapes = cls(packed, info["resolution"], table, info)
         except VoxelError as fault:
             raise VoxelError(f"{path} is damaged: {fault}; prepare it again") from None
+        if len(shapes) == 0:
+            raise VoxelError(f"{path} holds no shapes; prepare it again")
+        return shapes
 
     def write(self, path: Path, rejected: pd.DataFrame | None = None, force: bool = False) -> None:
         """Write the set as a dataset directory, all or nothing; the table needs every column of `COLUMNS`.

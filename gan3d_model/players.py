@@ -52,7 +52,7 @@ class Players:
 
     @classmethod
     def build(cls, config: TrainConfig, device: torch.device) -> Players:
-        """Initialise both players from `config.seed`: convolutions N(0, 0.02²) as in DCGAN, batch norms PyTorch's."""
+        """Build both players with PyTorch's default initialisation under `config.seed`, and their optimisers."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(config.resolution, config.base_channels, config.latent_dim)

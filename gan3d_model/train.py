@@ -87,7 +87,8 @@ def train(
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
-            run.update(status="interrupted" if isinstance(fault, Interrupted) else "failed", failure=reason)
+            stopped_by_user = isinstance(fault, Interrupted | KeyboardInterrupt)
+            run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
         raise
     return run.update(status="finished", failure=None)
 
@@ -167,11 +168,12 @@ def _loop(
                 f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
+        stop = stopped()
         if _due(step, steps, n, batch, config.sample_every):
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
-        if _due(step, steps, n, batch, config.checkpoint_every) or stopped():
+        if _due(step, steps, n, batch, config.checkpoint_every) or stop:
             players.save(run, step)
-        if stopped() and step < steps:
+        if stop and step < steps:
             raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
     return steps
 

@@ -165,8 +165,9 @@ def test_protocols_name_what_makes_values_comparable(sets):
 
 @pytest.mark.parametrize("k", [0, 301])
 def test_k_out_of_range_is_refused(sets, k):
-    with pytest.raises(VoxelError, match="neighbours asked for"):
-        nn_check(*sets, k=k)
+    for test in (sets[1], None):
+        with pytest.raises(VoxelError, match="neighbours asked for"):
+            nn_check(sets[0], test, sets[2], k=k)
 
 
 def test_other_resolutions_are_refused(sets, grids):

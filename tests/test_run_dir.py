@@ -64,7 +64,9 @@ def test_rule_2_run_json_keeps_unknown_keys_and_refuses_an_unknown_format(run):
     assert rules(run) == [2]
 
 
-@pytest.mark.parametrize("harm", [{"status": "done"}, {"resolution": 0}, {"resolution": "64"}, {"seed": ...}])
+@pytest.mark.parametrize(
+    "harm", [{"status": "done"}, {"resolution": 0}, {"resolution": "64"}, {"seed": ...}, {"dataset": "x"}, {"grid": [1]}]
+)
 def test_rule_2_bad_or_missing_keys_are_seen(run, harm):
     meta = json.loads((run.path / "run.json").read_text()) | harm
     meta = {key: value for key, value in meta.items() if value is not ...}
@@ -110,6 +112,9 @@ def test_rule_4_resuming_cuts_the_log_back(run):
     {"occupancy": np.zeros((0, 64), np.uint8), "resolution": 8},
     {"occupancy": np.zeros((3, 512), np.uint8), "resolution": 16},
     {"occupancy": np.zeros((3, 64), np.uint8)},
+    {"occupancy": np.uint8(3), "resolution": 8},
+    {"occupancy": np.zeros((3, 64), np.uint8), "resolution": np.arange(3)},
+    {"occupancy": np.zeros((3, 64), np.uint8), "resolution": 8, "step": np.arange(3)},
     {"occupancy": np.zeros((3, 64), np.uint8), "resolution": 8, "latents": np.zeros((2, 5), np.float32)},
     {"occupancy": np.zeros((3, 64), np.uint8), "resolution": 8, "names": np.array(["a"])},
 ])  # fmt: skip

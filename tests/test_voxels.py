@@ -99,6 +99,7 @@ def set_resolution(path):
 @pytest.mark.parametrize("harm", [
     truncate, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
     lambda p: (p / "dataset.json").write_text("{"), lambda p: (p / "dataset.json").write_text('{"format": 99}'),
+    lambda p: np.save(p / "voxels.npy", np.uint8(3)),
     lambda p: (p / "voxels.npy").write_bytes(b"\x93NUMPY junk"), lambda p: (p / "shapes.csv").write_text(""),
 ])  # fmt: skip
 def test_a_damaged_dataset_is_refused_by_name(tmp_path, grids, harm):
