@@ -78,6 +78,9 @@ seed_option = click.option("--seed", default=0, show_default=True, help="Root of
 force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probabilities above it are occupied."
+)
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
 
 
@@ -218,7 +221,7 @@ def train(
 @click.option("--step", type=int, help="Checkpoint to draw from.  [default: the newest]")
 @click.option("--seed", type=int, help="Of the latents.  [default: the run's]")
 @click.option("--name", default="final", help="Written to samples/NAME.npz.")
-@click.option("--threshold", default=0.5, help="Probability above which a voxel is occupied.")
+@threshold_option
 @device_option
 @force_option
 def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
@@ -234,7 +237,7 @@ def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
 @run_argument
 @click.option("--dataset", type=PathArg, help="Dataset directory that the generator was trained on.")
 @click.option("--class", "classes", multiple=True, help="Which classes of it; repeat for several, default all.")
-@click.option("--threshold", default=0.5, help="Probabilities above it are occupied.")
+@threshold_option
 def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], threshold: float) -> None:
     """Make RUN_DIR from anybody's generated grids in SOURCE (.npy or .npz), so that every verb judges them."""
     from gan3d_eval.import_run import import_run as make

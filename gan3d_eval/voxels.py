@@ -23,6 +23,7 @@ from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_ha
 
 __all__ = [
     "DATASET_FORMAT",
+    "MAX_RESOLUTION",
     "VoxelError",
     "VoxelSet",
     "binarize",

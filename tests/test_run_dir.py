@@ -229,6 +229,7 @@ def test_what_is_no_run_directory_says_so(tmp_path):
 
 def test_run_ids_say_what_they_are_and_the_producer_who_made_them():
     assert new_run_id("sofa", "paper", 3).startswith("sofa-paper-s3-20")
+    assert new_run_id("../a b", "paper", 3).startswith("..-a-b-paper-s3-20")
     assert set(producer()) == {"name", "version", "commit", "dirty"}
 
 

@@ -114,7 +114,7 @@ def _mesh_row(path: Path, label: str, split: str, source: Path, how: Voxelizer) 
         vertices, faces = read_mesh(path)
         grid = voxelize(vertices, faces, how)
     except VoxelError as fault:
-        return row | {"reason": str(fault)}, np.zeros((1, 0), np.uint8)
+        return row | {"reason": str(fault).removeprefix(f"{path}: ")}, np.zeros((1, 0), np.uint8)
     return _shape_row(row | {"sha256": file_hash(path)}, grid)
 
 

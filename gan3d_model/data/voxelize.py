@@ -14,7 +14,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gan3d_eval.voxels import VoxelError
+from gan3d_eval.voxels import MAX_RESOLUTION, VoxelError
 
 __all__ = ["Voxelizer", "read_mesh", "voxelize"]
 
@@ -30,6 +30,14 @@ class Voxelizer:
     """Fill what the surface encloses; else keep the shell."""
     up: str = "z"
     """Axis of the mesh that points up; grids always have z (the last axis) up."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= MAX_RESOLUTION:
+            raise VoxelError(f"resolution {self.resolution} asked for; expected 1 to {MAX_RESOLUTION}")
+        if not 0 <= self.margin < self.resolution / 2:
+            raise VoxelError(f"a margin of {self.margin} leaves nothing of {self.resolution} voxels; expected 0 to below half")
+        if self.up not in {"y", "z"}:
+            raise VoxelError(f"up axis {self.up!r}; expected y or z")
 
 
 def read_mesh(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
