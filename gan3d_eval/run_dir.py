@@ -52,7 +52,8 @@ class RunDirError(Gan3dError):
 
 def new_run_id(category: str, recipe: str, seed: int) -> str:
     """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
-    return f"{re.sub(r'[^\w.-]+', '-', category)}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
+    name = re.sub(r"[^\w.-]+", "-", category)
+    return f"{name}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
 
 
 def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:
