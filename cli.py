@@ -51,7 +51,7 @@ class Cli(click.Group):
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="gan3d")
 def main() -> None:
-    r"""Train 3D-GANs on voxel shapes, and judge anyone's: is it real, is it new, is it better?
+    """Train 3D-GANs on voxel shapes, and judge anyone's: is it real, is it new, is it better?
 
     \b
     Start here:   python cli.py demo
@@ -93,10 +93,10 @@ class ConfigCommand(click.Command):
 
         hints, made = typing.get_type_hints(TrainConfig), []
         for field in dataclasses.fields(TrainConfig):
-            choices = typing.get_args(hints[field.name])
+            choices, doc = typing.get_args(hints[field.name]), field.metadata["doc"]
             kind: Any = click.Choice(choices) if choices else hints[field.name]
             name = "--" + field.name.replace("_", "-")
-            made.append(click.Option([name], type=kind, default=None, show_default=False, help=field.metadata["doc"]))
+            made.append(click.Option([name], type=kind, default=None, show_default=False, help=doc[0].upper() + doc[1:]))
         own = super().get_params(ctx)
         return [*own[:-1], *made, own[-1]]
 
@@ -145,7 +145,7 @@ def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: in
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up.")
 @force_option
 def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bool, **how: Any) -> None:
-    r"""Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
+    """Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
 
     \b
     python cli.py prepare ModelNet10/ datasets/mn10-64 -r 64
@@ -179,7 +179,7 @@ def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str, config_file: Path | None, runs: Path, out: Path | None,
     run_dir: Path | None, dry_run: bool, device: str, **settings: Any,
 ) -> None:  # fmt: skip
-    r"""Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
+    """Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
 
     \b
     RUN=$(python cli.py train datasets/mn10-32 --class sofa --resolution 32 --epochs 200)

@@ -45,7 +45,7 @@ class TrainConfig:
         On construction, for a value outside its range, naming field, value and range.
     """
 
-    resolution: int = setting(64, "voxels along each axis: 16, 32, 64 or 128 [paper: 64]", 16, 128)
+    resolution: int = setting(64, "voxels along each axis: 16, 32, 64 or 128; by default the dataset's [paper: 64]", 16, 128)
     base_channels: int = setting(64, "width of D's layer at half of 64³; every other width is a multiple [paper: 64]", 1, 1024)
     latent_dim: int = setting(200, "dimension of z [paper: 200]", 1, 4096)
     prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]")

@@ -35,6 +35,11 @@ def test_help_answers_in_well_under_a_third_of_a_second():
     assert min(once() for _ in range(5)) < 0.3
 
 
+def test_examples_in_help_keep_their_lines(cli):
+    assert "\n  RUN=$(python cli.py train" in cli("train", "--help").stdout
+    assert "\n  Start here:   python cli.py demo\n" in cli("--help").stdout
+
+
 def test_train_has_an_option_for_every_setting(cli):
     text = cli("train", "--help").stdout
     for field in dataclasses.fields(TrainConfig):
