@@ -41,6 +41,9 @@ class Cli(click.Group):
         except MemoryError:
             code = 1
             click.echo("error: out of memory", err=True)
+        except KeyboardInterrupt:
+            code = 130
+            click.echo("error: interrupted", err=True)
         return ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -113,6 +116,8 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         click.echo(f"{key:22} {shown}{around}")
     for key, reason in result["absent"].items():
         click.echo(f"{key:22} absent: {reason}")
+    for note in result["notes"]:
+        say(f"note: {note}")
     click.echo(f"{'protocol':22} {result['protocol']}")
     click.echo(f"{'written to':22} {path}")
 
@@ -139,12 +144,13 @@ def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: in
 @click.argument("source", type=PathArg)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis.")
-@click.option("--class", "classes", multiple=True, help="Meshes: take only these. Arrays: names of labels 0, 1, …; repeat.")
+@click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
+@click.option("--names", default="", help="Arrays: names of labels 0, 1, …, separated by commas.")
 @click.option("--solid/--surface", default=True, help="Meshes: fill what the surface encloses, or keep the shell.")
 @click.option("--margin", default=1.0, help="Meshes: empty voxels around the longest side.")
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up.")
 @force_option
-def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bool, **how: Any) -> None:
+def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, force: bool, **how: Any) -> None:
     """Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
 
     \b
@@ -154,7 +160,7 @@ def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bo
     from gan3d_model.data.prepare import prepare as run
     from gan3d_model.data.voxelize import Voxelizer
 
-    shapes = run(source, dataset_dir, Voxelizer(**how), list(classes), force, say)
+    shapes = run(source, dataset_dir, Voxelizer(**how), list(classes), force, [n for n in names.split(",") if n], say)
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{split} {n}" for split, n in splits.items()))
     if shapes.info["rejected"]:
@@ -168,16 +174,16 @@ def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], force: bo
 @main.command(cls=ConfigCommand)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
-@click.option("--recipe", type=click.Choice(["slides", "paper", "demo"]), default="slides", help="Where settings start from.")
+@click.option("--recipe", type=click.Choice(["slides", "paper", "demo"]), help="Where settings start.  [default: slides]")
 @click.option("--config", "config_file", type=PathArg, help="TOML file of settings, over the recipe and under the flags.")
-@click.option("--runs", type=PathArg, default=Path("runs"), help="Folder in which the run directory is made.")
+@click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and stop.")
 @device_option
 def train(
-    dataset_dir: Path, classes: tuple[str, ...], recipe: str, config_file: Path | None, runs: Path, out: Path | None,
-    run_dir: Path | None, dry_run: bool, device: str, **settings: Any,
+    dataset_dir: Path, classes: tuple[str, ...], recipe: str | None, config_file: Path | None, runs: Path | None,
+    out: Path | None, run_dir: Path | None, dry_run: bool, device: str, **settings: Any,
 ) -> None:  # fmt: skip
     """Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
 
@@ -189,7 +195,9 @@ def train(
     from gan3d_eval.voxels import VoxelSet
     from gan3d_model.config import RECIPES, TrainConfig, load_toml
 
-    run = RunDir.open(run_dir) if run_dir else None
+    if run_dir and (classes or recipe or runs or out):
+        raise click.UsageError("--resume goes on with the run's own: it takes no --class, --recipe, --runs or --out")
+    run, recipe = RunDir.open(run_dir) if run_dir else None, recipe or "slides"
     base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
     dataset = VoxelSet.open(dataset_dir)
     if not run:
@@ -209,7 +217,7 @@ def train(
     if run:
         resume_run(run, config, shapes)
     else:
-        run = create_run(config, recipe, shapes, dataset_dir, chosen, runs, sys.argv, out)
+        run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
     say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
     play(config, shapes, run, device, say)
     click.echo(run.path)
@@ -268,7 +276,9 @@ def check_run(run_dir: Path) -> None:
 @reference_option
 @click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
 @click.option("--k", default=3, help="Neighbours listed per sample.")
-@click.option("--fail-above", type=float, help="Exit with 3 if a larger share of samples is flagged, or any is an exact copy.")
+@click.option(
+    "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
+)
 @seed_option
 @json_option
 def nn_check(
@@ -284,17 +294,16 @@ def nn_check(
     gen = run.samples(samples)
     result, rows = verb.nn_check(train, test, gen, k, seed=seed)
     if not own:
-        result.notes.append(
-            f"{reference} is not what the run was trained on: copies of its own training shapes cannot be seen."
-        )
+        name = train.info["name"]
+        result.notes.append(f"Dataset {name} is not what the run was trained on: copies of its own shapes cannot be seen.")
     path = run.write_result(result, rows, "" if own else str(train.info["name"]))
     try:
-        verb.draw(run, train, gen, rows)
+        verb.draw(run, train, gen, rows, path.stem)
     except RenderError as fault:
         say(f"warning: no pictures: {fault}")
     echo_result(result.to_dict(), path, as_json)
-    if fail_above is not None and verb.fails(result, fail_above):
-        say(f"failed: more than {fail_above:.1%} flagged, an exact copy, or nothing that could be judged")
+    if fail_above is not None and (reason := verb.why_failed(result, fail_above)):
+        say(f"failed: {reason}")
         sys.exit(3)
 
 
@@ -326,6 +335,8 @@ def gallery(run_dir: Path, reference: Path | None, samples: str | None, n_sample
     train = run.training_set(reference)[0] if reference or run.finds_dataset() else None
     result = verb(run, run.samples(samples), train, n_samples, seed)
     run.write_result(result)
+    for name, reason in result.absent.items():
+        say(f"no {name}: {reason}")
     for picture in result.values.values():
         click.echo(run.path / picture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gan3d_eval.files import Gan3dError, read_arrays, read_json
-from gan3d_eval.run_dir import METRICS, RunDir, RunDirError
+from gan3d_eval.run_dir import METRICS, RESULT_KEYS, RunDir, RunDirError
 
 __all__ = ["check_run"]
 
@@ -19,9 +20,6 @@ ENTRIES = frozenset(
         "run.json config.json metrics.csv checkpoints samples features responses results figures gallery report.html "
         "tensorboard"
     ).split()
-)
-RESULT_KEYS = frozenset(
-    ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
 )
 FEATURE_KEYS = ("features", "labels", "names", "split", "layers", "weights_sha256")
 
@@ -117,9 +115,8 @@ def _features(run: RunDir) -> Iterator[str]:
 
 def _checkpoints(run: RunDir) -> Iterator[str]:
     for path in sorted((run.path / "checkpoints").glob("*.pt")):
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\x03\x04":
-                yield f"checkpoints/{path.name} is no zip archive of tensors (a bare pickle, or truncated)"
+        if not zipfile.is_zipfile(path):
+            yield f"checkpoints/{path.name} is no zip archive of tensors (a bare pickle, or truncated)"
 
 
 def _results(run: RunDir) -> Iterator[str]:

@@ -31,6 +31,8 @@ def curves(run: RunDir) -> Result:
     log = run.metrics()
     if log is None or log.empty:
         raise RunDirError(f"{run.path} has no training log (metrics.csv), or no row in it yet")
+    if text := [str(column) for column in log if not pd.api.types.is_numeric_dtype(log[column])]:
+        raise RunDirError(f"{run.path}/metrics.csv: column {', '.join(text)} holds something else than numbers")
     last = log.tail(max(1, len(log) // 10))
     values: dict[str, Any] = {"steps": int(log["step"].iloc[-1])}
     if "epoch" in log:

@@ -61,16 +61,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, force: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success rename it to `path`.
 
     Raises
     ------
     Gan3dError
-        `path` exists and `force` is false. With `force` the old directory is removed only after the new one is whole.
+        `path` exists and `force` is false, or it does not hold the file `marker`: only a directory of the same kind is ever
+        replaced, and removed only after the new one is whole.
     """
     if path.exists() and not force:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
+    if path.exists() and not (path / marker).is_file():
+        raise Gan3dError(f"{path} is not replaced: it holds no {marker}, so it is something else; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:

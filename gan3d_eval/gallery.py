@@ -47,12 +47,14 @@ def gallery(run: RunDir, gen: VoxelSet, train: VoxelSet | None, n: int = 32, see
         drawn.append(pair_sheet(run.picture_path(VERB, "pairs"), first, train, _pairs(first, train), title, columns=8))
     if len(steps := [name for name in run.sample_names() if name.isdigit()]) > 1:
         chosen = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, PROGRESS_ROWS).astype(int))]
+        files = {name: run.samples(name) for name in chosen}
+        columns = min(8, *map(len, files.values()))
         tiles = [
             (grid, f"step {int(name)}" if i == 0 else "", GENERATED)
-            for name in chosen
-            for i, grid in enumerate(run.samples(name).grids(slice(8)))
+            for name, shapes in files.items()
+            for i, grid in enumerate(shapes.grids(slice(columns)))
         ]
-        drawn.append(sheet(run.picture_path(VERB, "progress"), tiles, "The same latents through training", columns=8, tile=170))
+        drawn.append(sheet(run.picture_path(VERB, "progress"), tiles, "The same latents through training", columns, tile=170))
     else:
         absent["progress"] = "fewer than two sample files from training"
     inputs = {"samples": gen.identity(), "train": train.identity() if train else None}

@@ -39,6 +39,8 @@ def import_run(
     RunDirError, VoxelError
         Unreadable or unsuitable source, unknown class, another resolution than the dataset's, or `target` exists.
     """
+    if classes and dataset is None:
+        raise RunDirError("--class needs --dataset: it says which classes of the dataset the generator was trained on")
     grids = binarize(_read(source), threshold, str(source))
     resolution = grids.shape[1]
     record: dict[str, Any] | None = None

@@ -27,7 +27,7 @@ from gan3d_eval.render import pair_sheet
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["VERB", "draw", "fails", "mann_whitney", "nn_check"]
+__all__ = ["VERB", "draw", "mann_whitney", "nn_check", "why_failed"]
 
 VERB = "nn-check"
 ALPHA = 0.05
@@ -162,8 +162,9 @@ def _calibrate(
         "p_floor": 1 / (1 + len(l1_null)),
     }  # fmt: skip
     low, high = np.quantile(again, [0.025, 0.975])
+    if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
+        intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
     share = stats.binomtest(flagged, len(l1)).proportion_ci(method="wilson")
-    intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
     intervals["flagged_share"] = {"low": share.low, "high": share.high, "kind": "95 % Wilson"}
 
 
@@ -177,13 +178,21 @@ def mann_whitney(gen: NDArray[np.int64], null: NDArray[np.int64]) -> tuple[float
     return float(u / (n * m)), float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
 
 
-def fails(result: Result, share: float) -> bool:
-    """Whether a check with `--fail-above share` fails: exact copies, more flagged than that, or nothing to judge."""
-    return bool(result.values["exact_copies"]) or result.values.get("flagged_share", 1.0) > share
+def why_failed(result: Result, share: float) -> str:
+    """Why a check with `--fail-above share` fails: too many exact copies, too many flagged, nothing to judge; or empty."""
+    values = result.values
+    if "flagged_share" not in values:
+        return f"nothing could be judged: {result.absent['flagged_share']}"
+    if values["exact_copies"] > share * values["n"]:
+        return f"{values['exact_copies']} of {values['n']} samples are exact copies, more than {share:.1%}"
+    flagged = f"{values['flagged']} of {values['n_judged']} samples have p ≤ {ALPHA}, more than {share:.1%}"
+    return flagged if values["flagged_share"] > share else ""
 
 
-def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, n: int = 9) -> list[Path]:
-    """Draw `figures/nn-check-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
+def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: str = VERB, n: int = 9) -> list[Path]:
+    """Draw `figures/<name>-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
+
+    `name` is that of the result; its older pictures are removed first, for they show other numbers.
 
     Raises
     ------
@@ -191,7 +200,9 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, n: int
         No off-screen rendering here; the distances are drawn first all the same.
     """
     ok = rows[rows["status"] == "ok"]
-    paths = [run.picture_path("figures", f"{VERB}-{name}") for name in ("distances", "most-train-like", "median")]
+    paths = [run.picture_path("figures", f"{name}-{what}") for what in ("distances", "most-train-like", "median")]
+    for path in paths:
+        path.unlink(missing_ok=True)
     colors = {str(rows["set"].iloc[-1]): REAL, "generated": GENERATED}
     if len(ok):
         _draw_distances(paths[0], ok, colors)

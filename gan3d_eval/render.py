@@ -53,6 +53,8 @@ def sheet(path: Path, tiles: Sequence[Tile], title: str, columns: int = 8, tile:
     for i, image in enumerate(_render([t[0] for t in tiles], [t[2] for t in tiles], tile)):
         left, top = 10 + i % columns * tile, head + i // columns * high
         page.paste(Image.fromarray(image), (left, top))
+        if not tiles[i][0].any():
+            pen.text((left + tile / 2, top + tile / 2), "empty", fill=FAINT, font=_font(13), anchor="mm")
         for j, text in enumerate(tiles[i][1].split("\n")):
             pen.text((left + tile / 2, top + tile + j * line), text, fill=FAINT, font=_font(12), anchor="ma")
     if notes:
@@ -139,7 +141,7 @@ def _place_camera(pyvista: Any, plotter: Any, d: int) -> None:
     """Three-quarter view from above, facing −x and −y (ModelNet's fronts, and ours); the whole grid fits in the picture."""
     centre = np.full(3, d / 2)
     direction = np.array([-0.72, -1.0, 0.66])
-    plotter.camera.position = centre + direction / np.linalg.norm(direction) * d * 4.5
+    plotter.camera.position = centre + direction / np.linalg.norm(direction) * d * 5.3  # all eight corners fit
     plotter.camera.focal_point = centre
     plotter.camera.up = (0, 0, 1)
     plotter.camera.view_angle = 18

@@ -124,7 +124,16 @@ def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
         around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else ""
         rows.append({"label": LABELS.get(key, key), "value": _number(value), "interval": around})
     rows += [{"label": LABELS.get(key, key), "value": "absent", "interval": reason} for key, reason in result["absent"].items()]
-    return {"name": name, "protocol": result["protocol"], "rows": rows, "notes": result["notes"]}
+    return {"name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"]}
+
+
+def _about(result: dict[str, Any]) -> str:
+    """Which samples or log a result is of, and when it was made: a later training or sampling makes it stale."""
+    samples, log = result["inputs"].get("samples"), result["inputs"].get("metrics")
+    if samples:
+        step = f", step {samples['step']}" if "step" in samples else ""
+        return f"of {samples['path']}{step} · {result['created']}"
+    return f"of {log['n']} steps · {result['created']}" if log else str(result["created"])
 
 
 def _cards(results: dict[str, Any]) -> list[dict[str, str]]:

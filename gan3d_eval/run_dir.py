@@ -43,6 +43,9 @@ RUN_KEYS = frozenset(
 METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
 ).split()
+RESULT_KEYS = frozenset(
+    ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
+)
 FINAL = "final"
 
 
@@ -92,6 +95,8 @@ class RunDir:
         """Open an existing run directory; RunDirError if it is none or its `run.json` breaks rule 2."""
         if not path.is_dir():
             raise RunDirError(f"{path} is no directory; expected a run directory, as made by train or import-run")
+        if not (path / "run.json").is_file():
+            raise RunDirError(f"{path} is no run directory: it has no run.json")
         meta = read_json(path / "run.json", RunDirError)
         _check_meta(path, meta)
         return cls(path, meta)
@@ -145,7 +150,7 @@ class RunDir:
         record = self.meta["dataset"] or {}
         if reference is None and not record.get("path"):
             raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR")
-        path = reference or self.path / record["path"]
+        path = reference or Path(os.path.normpath(self.path / record["path"]))
         if reference is None and not path.is_dir():
             raise RunDirError(f"{self.path}: its dataset is not at {path}; pass --reference DATASET_DIR")
         shapes = VoxelSet.open(path)
@@ -256,7 +261,11 @@ class RunDir:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """All results by file name without suffix, sorted."""
-        return {path.stem: read_json(path, RunDirError) for path in sorted((self.path / "results").glob("*.json"))}
+        found = {path.stem: read_json(path, RunDirError) for path in sorted((self.path / "results").glob("*.json"))}
+        for name, result in found.items():
+            if missing := sorted(RESULT_KEYS - set(result)):
+                raise RunDirError(f"{self.path}/results/{name}.json lacks {', '.join(missing)}; run its verb again")
+        return found
 
     def picture_path(self, folder: str, name: str) -> Path:
         """`figures/<name>.png` or `gallery/<name>.png`; makes the folder."""

@@ -88,6 +88,8 @@ def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> 
     VoxelError
         Not cubic, no grids at all, NaN or infinite values, or values that fit none of the encodings.
     """
+    if not 0 <= threshold <= 1:
+        raise VoxelError(f"threshold {threshold} asked for; expected a probability in [0, 1]")
     grids = np.asarray(array)
     if grids.ndim == 3:
         grids = grids[None]
@@ -178,7 +180,7 @@ class VoxelSet:
         VoxelError
             The directory, or one of its three files, is missing, truncated, or contradicts the others.
         """
-        if not path.is_dir():
+        if not (path / "dataset.json").is_file():
             raise VoxelError(f"{path} is no dataset directory; make one with: python cli.py prepare SRC {path}")
         info = read_json(path / "dataset.json", VoxelError)
         if info.get("format") != DATASET_FORMAT:
@@ -205,7 +207,7 @@ class VoxelSet:
 
         `rejected` (name, class, split, reason) is kept beside it, so that no shape disappears without a word.
         """
-        with atomic_directory(path, force) as temporary:
+        with atomic_directory(path, "dataset.json", force) as temporary:
             if rejected is not None and len(rejected):
                 rejected.to_csv(temporary / "rejected.csv", index=False, lineterminator="\n")
             np.save(temporary / "voxels.npy", self.packed, allow_pickle=False)

@@ -125,7 +125,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as fault:
         reason = str(fault).split("\n")[0][:120]
         raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from gan3d_eval.run_dir import RunDir, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["check_fit", "create_run", "resume_run"]
+__all__ = ["check_fit", "create_run", "resume_run", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -17,6 +18,11 @@ def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
         raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
     if len(shapes) < config.batch_size:
         raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+
+
+def total_steps(config: TrainConfig, n: int) -> int:
+    """Steps of a whole training on n shapes; the last one may reach into the next epoch, so that every batch is full."""
+    return math.ceil(config.epochs * n / config.batch_size)
 
 
 def create_run(
@@ -54,4 +60,8 @@ def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
+    done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
+    if done >= total_steps(config, len(shapes)):
+        epochs = done * config.batch_size / len(shapes)
+        raise ConfigError(f"{run.path} has already trained {epochs:.0f} epochs; ask for more than that with --epochs")
     run.write_config(config.to_dict())

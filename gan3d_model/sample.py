@@ -5,6 +5,7 @@ G is in evaluation mode (batch norm uses its running statistics), so that a shap
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,10 @@ def sample(
     """
     if n is not None and n < 1:
         raise Gan3dError(f"{n} samples asked for; expected at least 1")
+    if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise Gan3dError(f"{name!r} is no name for samples; expected letters, digits, - and _, beginning with a letter")
+    if not 0 <= threshold <= 1:
+        raise Gan3dError(f"threshold {threshold} asked for; expected a probability in [0, 1]")
     checkpoints = run.checkpoints()
     path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
     if path is None or not path.exists():

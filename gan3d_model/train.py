@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from gan3d_model.losses import (
     stream,
 )
 from gan3d_model.players import Players, pick_device
-from gan3d_model.runs import check_fit
+from gan3d_model.runs import check_fit, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 
 __all__ = ["Diverged", "Interrupted", "train"]
@@ -77,10 +78,16 @@ def train(
     """
     place = pick_device(device)
     check_fit(config, shapes)
-    players = Players.build(config, place)
-    first = players.restore(run)
-    run = run.update(status="running")
+    with _alone(run):
+        return _play(config, shapes, run, place, say)
+
+
+def _play(config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None]) -> RunDir:
+    """Play the game to its end, and leave the run with the status that it deserves."""
     try:
+        run = run.update(status="running")
+        players = Players.build(config, place)
+        first = players.restore(run)
         with run.metrics_log(upto=first) as log, _tensorboard(run, first) as board, _stop_signals() as stopped:
             steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say)
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
@@ -100,7 +107,7 @@ def _loop(
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D = players.generator, players.discriminator
     n, batch = len(shapes), config.batch_size
-    steps = math.ceil(config.epochs * n / batch)
+    steps = total_steps(config, n)
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, d³/8) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
@@ -164,7 +171,7 @@ def _loop(
             raise Diverged(f"{run.path}: a loss is no longer finite at step {step}; lower the learning rates")
         if now - said > 10 or step == steps:
             said, left = now, (now - begin) / (step - first) * (steps - step)
-            say(f"epoch {epoch:.1f}/{config.epochs}  loss D {row['loss_d']:.3f} G {row['loss_g']:.3f}  "
+            say(f"epoch {min(epoch, config.epochs):.1f}/{config.epochs}  loss D {row['loss_d']:.3f} G {row['loss_g']:.3f}  "
                 f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
@@ -226,6 +233,16 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _due(step: int, steps: int, n: int, batch: int, every: int) -> bool:
     """Whether an epoch whose number divides by `every` ends with this step, or the training does."""
     return step == steps or step * batch // (n * every) > (step - 1) * batch // (n * every)
+
+
+@contextlib.contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
+    try:
+        with filelock.FileLock(run.path / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ def demo(
     from gan3d_model.runs import create_run
     from gan3d_model.train import train
 
+    config = dataclasses.replace(RECIPES["demo"], epochs=epochs, seed=seed)
     name = f"{category}-{n_train}-{n_test}-s{seed}"
     meshes, dataset = out / "meshes" / name, out / "datasets" / name
     if not dataset.is_dir():
@@ -31,7 +32,6 @@ def demo(
         prepare(meshes, dataset, Voxelizer(resolution=32), say=say)
     shapes = VoxelSet.open(dataset).select([category], "train")
 
-    config = dataclasses.replace(RECIPES["demo"], epochs=epochs, seed=seed)
     say(f"2/4 training for {epochs} epochs on {len(shapes)} shapes at 32³")
     run = create_run(config, "demo", shapes, dataset, [category], out / "runs", command)
     run = train(config, shapes, run, "auto", say)

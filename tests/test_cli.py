@@ -121,6 +121,14 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "DATA", "--device", "cuda:9"], 1, "no CUDA device"),
     (["train", "DATA", "--device", "warp"], 1, "unknown device 'warp'"),
     (["train", "DATA", "--resume", "NOTHING"], 1, "is no directory"),
+    (["train", "DATA", "--resume", "RUN", "--class", "table"], 2, "--resume goes on with the run's own"),
+    (["sample", "RUN", "--name", "../evil"], 1, "is no name for samples"),
+    (["sample", "RUN", "--name", "000004"], 1, "is no name for samples"),
+    (["sample", "RUN", "--name", "x", "--threshold", "nan"], 1, "threshold nan"),
+    (["import-run", "GRIDS", "NEW", "--threshold", "nan"], 1, "threshold nan"),
+    (["import-run", "GRIDS", "NEW", "--class", "sofa"], 1, "--class needs --dataset"),
+    (["prepare", "MESHES", "MESHES", "-r", "16", "--force"], 1, "holds the source"),
+    (["train", "MESHES"], 1, "is no dataset directory; make one with"),
     (["train", "DATA", "--resume", "IMPORTED"], 1, "config.json is missing"),
     (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
     (["prepare", "DATA", "DATA", "-r", "32"], 1, "already exists"),
@@ -128,10 +136,10 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["prepare", "DATA", "NEW", "-r", "16", "--margin", "8"], 1, "a margin of 8.0 leaves nothing"),
     (["sample", "RUN", "--threshold", "2"], 2, "2.0 is not in the range"),
     (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
-    (["nn-check", "DATA"], 1, "run.json is missing"),
+    (["nn-check", "DATA"], 1, "is no run directory: it has no run.json"),
     (["nn-check", "RUN", "--k", "0"], 1, "0 neighbours asked for"),
     (["nn-check", "RUN", "--samples", "nope"], 1, "nope.npz is missing; there are 000003, 000006, final"),
-    (["gallery", "DATA"], 1, "run.json is missing"),
+    (["gallery", "DATA"], 1, "is no run directory"),
     (["gallery", "RUN", "-n", "0"], 2, "0 is not in the range"),
     (["sample", "RUN", "-n", "0", "--name", "x"], 1, "0 samples asked for"),
     (["sample", "RUN", "-n", "1"], 1, "--force"),
@@ -145,6 +153,8 @@ def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_di
         "NOTHING": tmp_path / "nothing",
         "NEW": tmp_path / "new",
         "IMPORTED": tmp_path / "imported",
+        "GRIDS": tmp_path / "a.npy",
+        "MESHES": dataset_dir.parent / "meshes",
     }
     np.save(tmp_path / "a.npy", np.ones((2, 16, 16, 16), bool))
     cli("import-run", tmp_path / "a.npy", tmp_path / "imported")
@@ -179,7 +189,9 @@ def test_fail_above_is_for_scripts(cli, run_copy):
     assert cli("nn-check", run_copy.path, "--fail-above", 1.0).exit_code == 0
     grids = run_copy.training_set()[0].packed[:1]
     run_copy.write_samples("final", force=True, occupancy=np.repeat(grids, 30, axis=0))
-    assert cli("nn-check", run_copy.path, "--fail-above", 1.0).exit_code == 3
+    done = cli("nn-check", run_copy.path, "--fail-above", 0.5)
+    assert done.exit_code == 3
+    assert done.stderr.splitlines()[-1] == "failed: 30 of 30 samples are exact copies, more than 50.0%"
 
 
 def test_a_running_run_is_judged_by_its_newest_samples(cli, run_copy):

@@ -138,12 +138,35 @@ def test_arrays_keep_their_split_are_padded_evenly_and_empties_are_dropped(tmp_p
     some = grids.copy()
     some[2] = False
     np.savez(tmp_path / "a.npz", X_train=some.astype(np.int32), y_train=[0, 1, 0, 1, 0, 1], X_test=grids[:2], y_test=[1, 0])
-    shapes = prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(12), ["bed", "sofa"], say=quiet)
+    shapes = prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(12), names=["bed", "sofa"], say=quiet)
     assert shapes.info["counts"] == {"bed": {"test": 1, "train": 2}, "sofa": {"test": 1, "train": 3}}
     assert np.array_equal(shapes.grids([0])[0], np.pad(grids[0], 2))
     rejected = pd.read_csv(tmp_path / "d/rejected.csv")
     assert rejected.values.tolist() == [["bed_0002", "bed", "train", "empty: no voxel is occupied"]]
     assert shapes.names == ["bed_0001", "sofa_0001", "sofa_0002", "bed_0003", "sofa_0003", "sofa_0004", "bed_0004"]
+
+
+def test_arrays_can_be_filtered_by_class_and_need_enough_names(tmp_path, grids):
+    np.savez(tmp_path / "a.npz", X_train=grids, y_train=[0, 1, 0, 1, 0, 1])
+    only = prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(8), ["sofa"], names=["bed", "sofa"], say=quiet)
+    assert np.array_equal(only.grids(), grids[1::2])
+    with pytest.raises(VoxelError, match="no class sofa; it has class0, class1"):
+        prepare(tmp_path / "a.npz", tmp_path / "e", Voxelizer(8), ["sofa"], say=quiet)
+    with pytest.raises(VoxelError, match="names for 1 only: bed"):
+        prepare(tmp_path / "a.npz", tmp_path / "e", Voxelizer(8), names=["bed"], say=quiet)
+
+
+def test_force_never_removes_the_source_or_a_folder_of_another_kind(tmp_path):
+    write_furniture(tmp_path / "all/m", ["sofa"], 1, 0)
+    for target in ("all", "all/m"):
+        with pytest.raises(VoxelError, match="holds the source"):
+            prepare(tmp_path / "all/m", tmp_path / target, Voxelizer(16), force=True, say=quiet)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/a.tex").write_text("precious")
+    with pytest.raises(Gan3dError, match="holds no dataset.json"):
+        prepare(tmp_path / "all/m", tmp_path / "thesis", Voxelizer(16), force=True, say=quiet)
+    assert (tmp_path / "thesis/a.tex").exists()
+    assert (tmp_path / "all/m/sofa/train/sofa_0001.off").exists()
 
 
 def test_y_up_arrays_are_turned_as_meshes_are(tmp_path):

@@ -22,19 +22,24 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path):
     path = tmp_path / "data"
     path.mkdir()
     (path / "old").write_text("1")
-    with pytest.raises(OSError, match="full"), atomic_directory(path, force=True) as temporary:
+    with pytest.raises(OSError, match="full"), atomic_directory(path, "old", force=True) as temporary:
         (temporary / "new").write_text("2")
         raise OSError("full")
     assert [p.name for p in path.iterdir()] == ["old"]
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
-def test_a_directory_is_replaced_only_when_told(tmp_path):
+def test_a_directory_is_replaced_only_when_told_and_only_by_its_own_kind(tmp_path):
     path = tmp_path / "data"
     path.mkdir()
-    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path):
+    (path / "thesis.tex").write_text("precious")
+    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path, "mark"):
         pass
-    with atomic_directory(path, force=True) as temporary:
+    with pytest.raises(Gan3dError, match="holds no mark"), atomic_directory(path, "mark", force=True):
+        pass
+    assert (path / "thesis.tex").read_text() == "precious"
+    (path / "mark").write_text("1")
+    with atomic_directory(path, "mark", force=True) as temporary:
         (temporary / "new").write_text("2")
     assert [p.name for p in path.iterdir()] == ["new"]
 

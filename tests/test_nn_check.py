@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from gan3d_eval.nn_check import fails, mann_whitney, nn_check
+from gan3d_eval.nn_check import mann_whitney, nn_check, why_failed
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 
@@ -32,7 +32,7 @@ def test_an_honest_sampler_is_as_far_away_as_held_out_shapes(sets):
     assert result.values["flagged_share"] == pytest.approx(0.05, abs=0.04)
     assert (result.values["exact_copies"], result.values["significant"]) == (0, 0)
     assert len(rows) == 350
-    assert not fails(result, 0.1)
+    assert why_failed(result, 0.1) == ""
 
 
 def test_a_copycat_is_caught(sets):
@@ -41,7 +41,7 @@ def test_a_copycat_is_caught(sets):
     assert result.values["exact_copies"] == 100
     assert result.values["a_far"] < 0.1
     assert result.values["z_u"] < -8
-    assert fails(result, 0.5)
+    assert why_failed(result, 0.5) == "100 of 100 samples are exact copies, more than 50.0%"
     generated = rows[rows["set"] == "generated"]
     assert (generated["l1"] == 0).all()
     assert (generated["neighbour1_l1"] == 0).all()
@@ -63,6 +63,7 @@ def test_noise_is_far_away_and_never_called_copying(sets):
     noise = VoxelSet.from_grids(np.random.default_rng(0).random((60, 16, 16, 16)) < 0.1)
     result, _ = nn_check(train, test, noise)
     assert result.values["a_far"] == 1.0
+    assert "a_far" not in result.intervals  # an interval of no width would be a lie
     assert result.values["flagged"] == 0
     assert any("noise" in note for note in result.notes)
 
@@ -89,7 +90,7 @@ def test_all_empty_leaves_the_calibrated_values_out_with_a_reason(sets):
     assert "a_far" not in result.values
     assert "no sample has the volume" in result.absent["a_far"]
     assert result.to_dict()["status"] == "partial"
-    assert fails(result, 0.5)
+    assert why_failed(result, 0.5).startswith("nothing could be judged: no sample has")
 
 
 def test_too_few_held_out_shapes_are_no_null(sets):

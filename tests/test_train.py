@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
@@ -231,6 +231,22 @@ def test_a_diverged_run_says_so_and_is_marked_failed(tiny, sofas, dataset_dir, t
     assert "step 1" in meta["failure"]
 
 
+def test_resume_refuses_what_is_done_already(run_copy, sofas):
+    config = TrainConfig.from_dict(run_copy.config())
+    for epochs in (1, 2):
+        with pytest.raises(ConfigError, match="has already trained 2 epochs"):
+            resume_run(run_copy, dataclasses.replace(config, epochs=epochs), sofas)
+    assert TrainConfig.from_dict(run_copy.config()) == config
+
+
+def test_two_trainings_never_share_a_run(run_copy, sofas, tiny):
+    import filelock
+
+    with filelock.FileLock(run_copy.path / ".lock"), pytest.raises(Gan3dError, match="trained by another process"):
+        train(dataclasses.replace(tiny, epochs=3), sofas, run_copy, "cpu", quiet)
+    assert RunDir.open(run_copy.path).meta["status"] == "finished"
+
+
 def test_resume_refuses_a_changed_config_and_other_shapes(run_copy, sofas, dataset_dir):
     config = TrainConfig.from_dict(run_copy.config())
     with pytest.raises(ConfigError, match=r"lr_g: 0.0025 → 0.1; gate: 0.8 → 0.7"):
@@ -239,9 +255,10 @@ def test_resume_refuses_a_changed_config_and_other_shapes(run_copy, sofas, datas
         resume_run(run_copy, config, VoxelSet.open(dataset_dir).select(["table"], "train"))
 
 
-def test_a_truncated_checkpoint_is_passed_over_with_a_warning(run_copy, tiny, capsys):
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_passed_over_with_a_warning(run_copy, tiny, capsys, share):
     newest = run_copy.checkpoints()[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
+    newest.write_bytes(newest.read_bytes()[: int(share * newest.stat().st_size)])
     players = Players.build(tiny, CPU)
     assert players.restore(run_copy) == 3
     assert "000006.pt is truncated" in capsys.readouterr().err

@@ -30,7 +30,7 @@ SPLITS = ("train", "test")
 
 def prepare(
     source: Path, target: Path, how: Voxelizer, classes: list[str] | None = None, force: bool = False,
-    say: Callable[[str], None] = print,
+    names: list[str] | None = None, say: Callable[[str], None] = print,
 ) -> VoxelSet:  # fmt: skip
     """Convert `source` into the dataset directory `target` and open it.
 
@@ -42,7 +42,9 @@ def prepare(
     how : Voxelizer
         Resolution for all sources; the rest applies to meshes.
     classes : list of str, optional
-        Meshes: take only these. Arrays: the names of labels 0, 1, …
+        Take only these.
+    names : list of str, optional
+        Arrays: what labels 0, 1, … are called.
 
     Raises
     ------
@@ -53,10 +55,12 @@ def prepare(
         raise VoxelError(f"{source} does not exist; expected a folder of meshes or an .npz of voxel arrays")
     if target.exists() and not force:
         raise VoxelError(f"{target} already exists; choose another name, or pass --force to replace it")
+    if source.resolve().is_relative_to(target.resolve()):
+        raise VoxelError(f"{target} holds the source {source}; choose another name for the dataset")
     if source.is_dir():
         rows, grids, facts = _from_meshes(source, how, classes, say)
     elif source.suffix == ".npz":
-        rows, grids, facts = _from_arrays(source, how, classes)
+        rows, grids, facts = _from_arrays(source, how, classes or [], names or [])
     else:
         raise VoxelError(f"{source}: expected a folder of meshes or an .npz of voxel arrays, found {source.suffix or 'a file'}")
     kept = [i for i, row in enumerate(rows) if not row["reason"]]
@@ -122,11 +126,13 @@ def _mesh_row(path: Path, label: str, split: str, source: Path, how: Voxelizer) 
 
 
 def _from_arrays(
-    source: Path, how: Voxelizer, classes: list[str] | None
+    source: Path, how: Voxelizer, classes: list[str], given: list[str]
 ) -> tuple[list[dict[str, Any]], list[Any], dict[str, Any]]:
     """Read voxel arrays, name their classes, and pad them to the resolution."""
     splits = _read_splits(source)
-    names, evidence = _class_names(splits, classes, source)
+    names, evidence = _class_names(splits, given, source)
+    if unknown := sorted(set(classes) - set(names)):
+        raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(names)} (see --names)")
     counters: dict[str, int] = {}
     rows, grids = [], []
     inner = 0
@@ -140,6 +146,8 @@ def _from_arrays(
                 part = part.transpose(0, 1, 3, 2)[:, :, ::-1]  # the same turn as of meshes: (x, y, z) → (x, −z, y)
             for i, grid in enumerate(part, start):
                 label = names[int(labels[i])]
+                if classes and label not in classes:
+                    continue
                 counters[label] = counters.get(label, 0) + 1
                 row = {"name": f"{label}_{counters[label]:04d}", "class": label, "split": split}
                 row, packed = _shape_row(
@@ -178,15 +186,13 @@ def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     return result
 
 
-def _class_names(
-    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]], classes: list[str] | None, source: Path
-) -> tuple[list[str], str]:
+def _class_names(splits: dict[str, tuple[NDArray[Any], NDArray[Any]]], given: list[str], source: Path) -> tuple[list[str], str]:
     """Names of labels 0, 1, … and why: as given, ModelNet10's when the counts are its own, or the file's name."""
     n = 1 + max(int(labels.max()) for _, labels in splits.values())
-    if classes:
-        if len(classes) < n:
-            raise VoxelError(f"{source} has labels up to {n - 1}, but only {len(classes)} class names were given")
-        return classes, "as given"
+    if given:
+        if len(given) < n:
+            raise VoxelError(f"{source} has labels up to {n - 1}, but names for {len(given)} only: {', '.join(given)}")
+        return given, "as given"
     counts = tuple(np.bincount(labels, minlength=n).tolist() for _, labels in splits.values())
     if counts == MODELNET10_COUNTS:
         return MODELNET10, "ModelNet10 in alphabetical order, because the counts per label and split are its official ones"
