@@ -11,7 +11,6 @@ import dataclasses
 import json
 import sys
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import click
 
 from gan3d_eval import __version__
 
-Command = Callable[..., Any]
 PathArg = click.Path(path_type=Path)
 
 
@@ -72,11 +70,7 @@ def say(line: str) -> None:
 # --- options with one spelling everywhere --------------------------------------------------------------------------------
 
 
-def run_argument(command: Command) -> Command:
-    """RUN_DIR, opened."""
-    return click.argument("run_dir", type=PathArg)(command)
-
-
+run_argument = click.argument("run_dir", type=PathArg)
 seed_option = click.option("--seed", default=0, show_default=True, help="Root of every random choice.")
 force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
@@ -84,6 +78,7 @@ device_option = click.option("--device", default="auto", show_default=True, help
 threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probabilities above it are occupied."
 )
+samples_option = click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
 
 
@@ -274,7 +269,7 @@ def check_run(run_dir: Path) -> None:
 @main.command("nn-check")
 @run_argument
 @reference_option
-@click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
+@samples_option
 @click.option("--k", default=3, help="Neighbours listed per sample.")
 @click.option(
     "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
@@ -323,7 +318,7 @@ def curves(run_dir: Path, as_json: bool) -> None:
 @main.command()
 @run_argument
 @reference_option
-@click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
+@samples_option
 @click.option("-n", "--n-samples", type=click.IntRange(min=1), default=32, help="Shapes on a sheet.")
 @seed_option
 def gallery(run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int) -> None:

@@ -5,6 +5,7 @@ It describes; it does not diagnose. Works on a run that is still training, and o
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -33,18 +34,27 @@ def curves(run: RunDir) -> Result:
         raise RunDirError(f"{run.path} has no training log (metrics.csv), or no row in it yet")
     if text := [str(column) for column in log if not pd.api.types.is_numeric_dtype(log[column])]:
         raise RunDirError(f"{run.path}/metrics.csv: column {', '.join(text)} holds something else than numbers")
+    log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))
+    absent: dict[str, str] = {}
     values: dict[str, Any] = {"steps": int(log["step"].iloc[-1])}
     if "epoch" in log:
         values["epochs"] = float(log["epoch"].iloc[-1])
-        if "seconds" in log:
-            values["seconds_per_epoch"] = seconds_per_epoch(log)
-    values |= {f"last_{name}": float(last[name].mean()) for name in MEANS if name in log and last[name].notna().any()}
+        if "seconds" in log and (pace := seconds_per_epoch(log)) is not None:
+            values["seconds_per_epoch"] = pace
+        else:
+            absent["seconds_per_epoch"] = "metrics.csv has no two consecutive rows with epoch and seconds"
+    for name in MEANS:
+        if name not in log:
+            absent[f"last_{name}"] = "metrics.csv has no such column"
+        elif last[name].notna().any():
+            values[f"last_{name}"] = float(last[name].mean())
+        else:
+            absent[f"last_{name}"] = "no finite value in the last tenth"
     if "d_updated" in log:
         values["d_updated_share"] = float(log["d_updated"].mean())
         updates = log.loc[log["d_updated"] > 0, "step"]
         values["steps_since_d_update"] = int(log["step"].iloc[-1] - (updates.iloc[-1] if len(updates) else 0))
-    absent = {f"last_{name}": "metrics.csv has no such column" for name in MEANS if name not in log}
     gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
@@ -80,8 +90,8 @@ def _draw(run: RunDir, log: pd.DataFrame, gate: float | None) -> None:
             if title.startswith("Occupied") and (data := (run.meta["dataset"] or {}).get("occupancy")):
                 axis.axhline(data, color=REAL, linestyle=":", linewidth=1, label="mean of the training shapes")
             if title == "Losses" and present:
-                top = max(float(log[name].quantile(0.99)) for name, _, _ in present)
-                axis.set_ylim(0, max(top * 1.1, 0.1))
+                tops = [float(log[name].quantile(0.99)) for name, _, _ in present if log[name].notna().any()]
+                axis.set_ylim(0, max(1.1 * max(tops, default=0), 0.1))
             elif present:
                 axis.set_ylim(0, 1.02 if "Occupied" not in title else None)
             if not present:

@@ -57,6 +57,8 @@ def gallery(run: RunDir, gen: VoxelSet, train: VoxelSet | None, n: int = 32, see
         drawn.append(sheet(run.picture_path(VERB, "progress"), tiles, "The same latents through training", columns, tile=170))
     else:
         absent["progress"] = "fewer than two sample files from training"
+    for stale in set(run.pictures(VERB)) - set(drawn):  # of other samples, or of a dataset that is no longer there
+        stale.unlink()
     inputs = {"samples": gen.identity(), "train": train.identity() if train else None}
     values = {path.stem: f"{VERB}/{path.name}" for path in drawn}
     return Result(VERB, "gallery-1", inputs, {"n": n}, values, {}, absent=absent, seed=seed, started=started)

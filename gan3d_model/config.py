@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from gan3d_eval.run_dir import Gan3dError
 
-__all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "TrainConfig", "describe", "load_toml"]
+__all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "TrainConfig", "load_toml"]
 
 RESOLUTIONS = (16, 32, 64, 128)
 Prior = Literal["uniform", "normal", "normal0.33"]
@@ -129,13 +129,6 @@ class TrainConfig:
             for field in dataclasses.fields(self)
             if not field.metadata["free"] and getattr(self, field.name) != getattr(other, field.name)
         ]
-
-
-def describe(recipe: str) -> str:
-    """One line on a recipe, for `--help`: what it sets that the defaults do not."""
-    default, values = TrainConfig(), RECIPES[recipe].to_dict()
-    changed = [f"{key}={value}" for key, value in values.items() if value != getattr(default, key)]
-    return f"{recipe}: {', '.join(changed) or 'the defaults'}"
 
 
 def load_toml(path: Path) -> dict[str, Any]:

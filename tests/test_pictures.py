@@ -113,6 +113,7 @@ def test_the_gallery_draws_what_there_is_data_for(run_copy):
     assert result.inputs["samples"]["step"] == 6
     alone = gallery(run_copy, run_copy.samples(), None, n=3)
     assert set(alone.absent) == {"training", "pairs"}
+    assert [path.stem for path in run_copy.pictures("gallery")] == ["progress", "samples"]  # nothing stale beside them
 
 
 def test_curves_describe_the_log(run_copy):
@@ -132,6 +133,16 @@ def test_curves_of_a_strangers_log_use_what_is_there(run_copy):
     (run_copy.path / "metrics.csv").write_text("step,loss_g\n")
     with pytest.raises(RunDirError, match="no row in it yet"):
         curves(run_copy)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf"])
+def test_curves_of_a_diverged_run_are_drawn_and_what_is_not_finite_is_absent(run_copy, bad):
+    (run_copy.path / "metrics.csv").write_text(f"step,epoch,seconds,loss_d,loss_g\n1,0.5,1,1.5,{bad}\n")
+    result = curves(run_copy)
+    assert result.values == {"steps": 1, "epochs": 0.5, "last_loss_d": 1.5}
+    assert result.absent["last_loss_g"] == "no finite value in the last tenth"
+    assert "no two consecutive rows" in result.absent["seconds_per_epoch"]
+    run_copy.write_result(result)
 
 
 def test_seconds_per_epoch_survives_a_resumed_clock(run_copy):
