@@ -56,7 +56,7 @@ def main() -> None:
 
     \b
     Start here:   python cli.py demo
-    Your data:    python cli.py prepare MESHES datasets/sofa --resolution 64
+    Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 64
                   RUN=$(python cli.py train datasets/sofa --recipe slides)
     Judge it:     python cli.py nn-check $RUN && python cli.py report $RUN
     """
@@ -80,6 +80,34 @@ threshold_option = click.option(
 )
 samples_option = click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
+
+
+def voxelizer_options(command: Any) -> Any:
+    """How meshes become voxels; unset ones depend on the method."""
+    for option in (  # in reverse: decorators apply from the last
+        click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up."),
+        click.option("--margin", type=float, help="Meshes: voxels left empty on each side.  [default: 1; polygon2voxel: 0]"),
+        click.option("--solid/--surface", default=None, show_default=False,
+                     help="Meshes: fill what is enclosed, or keep the shell.  [default: solid; polygon2voxel: surface]"),
+        click.option("--method", type=click.Choice(["exact", "polygon2voxel"]), default="exact",
+                     help="Meshes: every voxel that is touched, or the seed's own voxels bit for bit."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def voxelizer(options: dict[str, Any]) -> Any:
+    """Take the voxeliser's settings out of a command's options; the seed's method has but one way."""
+    from gan3d_model.data.voxelize import Voxelizer
+
+    how = {key: options.pop(key) for key in ("resolution", "method", "solid", "margin", "up") if key in options}
+    plain = {"solid": False, "margin": 0.0} if how["method"] == "polygon2voxel" else {}
+    return Voxelizer(**plain | {key: value for key, value in how.items() if value is not None})
+
+
+def split(names: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class ConfigCommand(click.Command):
@@ -136,31 +164,161 @@ def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: in
 
 
 @main.command()
+@click.argument("name", type=click.Choice(["modelnet10", "modelnet40"]))
+@click.argument("folder", type=PathArg, default=Path())
+@click.option("--mirror", "mirrors", multiple=True, help="Address of the archive itself, tried before the official one.")
+@click.option("--sha256", help="Expect this checksum, not the published one.")
+@force_option
+def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | None, force: bool) -> None:
+    """Fetch ModelNet's archive into FOLDER, resumably and checked, and print its path; prepare reads it as it is."""
+    from gan3d_model.data.download import download as run
+
+    click.echo(run(name, folder, mirrors, sha256, force, say))
+
+
+@main.command()
 @click.argument("source", type=PathArg)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis.")
 @click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
+@click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
 @click.option("--names", default="", help="Arrays: names of labels 0, 1, …, separated by commas.")
-@click.option("--solid/--surface", default=True, help="Meshes: fill what the surface encloses, or keep the shell.")
-@click.option("--margin", default=1.0, help="Meshes: empty voxels around the longest side.")
-@click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up.")
+@voxelizer_options
+@click.option("--fix", default="", help="Leave out what the audit warns of: drop-empty, dedupe, or both, with a comma.")
+@click.option("--scheduler", help="Address of a Dask cluster that sees SOURCE under the same path (tcp://host:8786).")
+@click.option("--audit/--no-audit", "check", default=True, help="Look for defects of the result.")
 @force_option
-def prepare(source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, force: bool, **how: Any) -> None:
-    """Make DATASET_DIR from SOURCE: a folder of meshes <class>/<split>/<name>.off, or an .npz of voxel arrays.
+def prepare(
+    source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, fix: str, check: bool, **options: Any
+) -> None:
+    """Make DATASET_DIR from SOURCE: meshes or voxel files in a folder or .zip, or one file of arrays; then audit it.
 
     \b
-    python cli.py prepare ModelNet10/ datasets/mn10-64 -r 64
-    python cli.py prepare modelnet10.npz datasets/mn10-32 -r 32
-    """
-    from gan3d_model.data.prepare import prepare as run
-    from gan3d_model.data.voxelize import Voxelizer
+    python cli.py prepare ModelNet10.zip datasets/mn10-64 -r 64
+    python cli.py prepare modelnet10.npz datasets/mn10-32 -r 32 --fix drop-empty,dedupe
+    python cli.py prepare ShapeNet/ datasets/chairs -r 64 --up y --pattern '*.solid.binvox'
 
-    shapes = run(source, dataset_dir, Voxelizer(**how), list(classes), force, [n for n in names.split(",") if n], say)
+    Interrupted at any moment, the same command goes on where it was.
+    """
+    from gan3d_eval.audit import audit as verb
+    from gan3d_model.data.prepare import prepare as run
+
+    how = voxelizer(options)
+    shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
     for label, splits in shapes.info["counts"].items():
-        say(f"{label:14} " + "  ".join(f"{split} {n}" for split, n in splits.items()))
+        say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
     if shapes.info["rejected"]:
         say(f"{shapes.info['rejected']} shapes rejected, listed in {dataset_dir}/rejected.csv")
+    leaking = int(shapes.table["flags"].str.contains("leaks").sum())
+    if leaking:
+        say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
+    if check:
+        for finding in verb(shapes)[0].notes:
+            say(f"audit: {finding}")
     click.echo(dataset_dir)
+
+
+@main.command()
+@click.argument("path", type=PathArg)
+@click.option("--out", type=PathArg, help="Write the table, a row per file or shape, to this .csv.")
+@json_option
+def audit(path: Path, out: Path | None, as_json: bool) -> None:
+    """What is wrong with a mesh, a folder or .zip of meshes, or a dataset directory, before anyone relies on it?
+
+    \b
+    python cli.py audit chair_0001.off
+    python cli.py audit ModelNet10.zip --out meshes.csv
+    python cli.py audit datasets/mn10-32 --json
+    """
+    if (path / "dataset.json").is_file():
+        from gan3d_eval.audit import audit as verb
+        from gan3d_eval.voxels import VoxelSet
+
+        result, table = verb(VoxelSet.open(path))
+        answer, lines = result.to_dict(), result.notes
+    else:
+        from gan3d_model.data.audit_meshes import audit_meshes, report
+
+        table, answer = audit_meshes(path, say)
+        lines = report(answer)
+    if out:
+        from gan3d_eval.files import atomic_file
+
+        with atomic_file(out) as temporary:
+            table.to_csv(temporary, index=False)
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+@main.command()
+@click.argument("datasets", type=PathArg, nargs=-1, required=True)
+@click.option("--out", type=PathArg, help="Draw the comparison to this .png.")
+@seed_option
+@json_option
+def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: bool) -> None:
+    """Data sets side by side: sizes, classes, occupancy, extents, symmetry, diversity; beside published figures."""
+    from gan3d_eval import describe as verb
+    from gan3d_eval.voxels import VoxelSet
+
+    result, rows, shapes = verb.describe([VoxelSet.open(path) for path in datasets], seed=seed)
+    if out:
+        say(f"drawn to {verb.draw(out, rows, shapes)}")
+    if as_json:
+        click.echo(json.dumps(result.to_dict() | {"rows": json.loads(rows.to_json(orient="records"))}, indent=2))
+        return
+    whole = rows[rows["class"] == verb.ALL].drop(columns="class").set_index("dataset").T
+    click.echo(whole.to_string(float_format="{:.3f}".format))
+    for note in result.notes:
+        click.echo(note)
+
+
+@main.command()
+@click.argument("source", type=PathArg)
+@click.option("-r", "--resolution", type=int, default=64, help="Voxels along each axis.")
+@voxelizer_options
+@click.option("--compare", is_flag=True, help="Show the seed's polygon2voxel beside it.")
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), default=8, help="Meshes shown.")
+@click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
+@seed_option
+def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
+    """Before and after: meshes of SOURCE beside their voxels, with what voxelising covered and lost."""
+    from gan3d_eval.render import RenderError
+    from studies.view import view as run
+
+    hows = [voxelizer(options)]
+    if compare:
+        hows.append(voxelizer({"resolution": hows[0].resolution, "method": "polygon2voxel"}))
+    try:
+        table = run(source, hows, out, n_samples, seed)
+    except RenderError as fault:
+        say(f"warning: no picture: {fault}")
+        table = run(source, hows, None, n_samples, seed)
+    say(table.to_string(index=False, float_format="{:.4g}".format))
+    click.echo(out)
+
+
+@main.command()
+@click.argument("source", type=PathArg)
+@click.argument("folder", type=PathArg)
+@click.option("--format", "kind", type=click.Choice(["mat", "binvox", "npz", "ply", "stl", "obj"]), required=True)
+@click.option("--surface", type=click.Choice(["marching-cubes", "cubes"]), default="marching-cubes", help="Meshes: how.")
+@click.option("--up", type=click.Choice(["z", "y"]), default="z", help="binvox: axis that is up in the file.")
+@click.option("--class", "classes", multiple=True, help="Datasets: only this class; repeat for several.")
+@samples_option
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), help="Only the first so many.")
+@force_option
+def export(
+    source: Path, folder: Path, classes: tuple[str, ...], samples: str | None, n_samples: int | None, **how: Any
+) -> None:
+    """Write the shapes of SOURCE, a dataset or a run's samples, into FOLDER for other programs."""
+    from gan3d_eval.export import export as verb
+    from gan3d_eval.run_dir import RunDir
+    from gan3d_eval.voxels import VoxelSet
+
+    is_dataset = (source / "dataset.json").is_file()
+    shapes = VoxelSet.open(source).select(list(classes)) if is_dataset else RunDir.open(source).samples(samples)
+    paths = verb(shapes.take(range(len(shapes))[:n_samples]), folder, **how)
+    say(f"wrote {len(paths)} files")
+    click.echo(folder)
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------
@@ -377,6 +535,18 @@ def bench_nn_check(**options: Any) -> None:
 
     for timing in run(**options):
         click.echo(timing)
+
+
+@bench.command("voxelize")
+@click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
+@click.option("-r", "--resolution", default=64)
+@click.option("--repeats", default=3, help="Timed repeats of each.")
+def bench_voxelize(**options: Any) -> None:
+    """The exact voxeliser against trimesh and, where it is installed, Open3D; and the whole pipeline."""
+    from studies.bench_voxelize import bench_voxelize as run
+
+    for line in run(**options):
+        click.echo(line)
 
 
 @bench.command("layers")

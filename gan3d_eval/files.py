@@ -17,21 +17,39 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "UNREADABLE",
     "Gan3dError",
     "atomic_directory",
     "atomic_file",
+    "check_memory",
     "content_hash",
     "file_hash",
+    "parse_arrays",
     "read_arrays",
     "read_json",
+    "refuse_target",
     "write_json",
 ]
+
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What damaged or hostile archives make NumPy and zipfile raise."""
 
 
 class Gan3dError(ValueError):
@@ -70,10 +88,7 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
         `path` exists and `force` is false, or it does not hold the file `marker`: only a directory of the same kind is ever
         replaced, and removed only after the new one is whole.
     """
-    if path.exists() and not force:
-        raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
-    if path.exists() and not (path / marker).is_file():
-        raise Gan3dError(f"{path} is not replaced: it holds no {marker}, so it is something else; choose another name")
+    refuse_target(path, marker, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
@@ -88,6 +103,14 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_target(path: Path, marker: str, force: bool) -> None:
+    """Raise Gan3dError if a directory of this kind must not be written at `path` (see `atomic_directory`)."""
+    if path.exists() and not force:
+        raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
+    if path.exists() and not (path / marker).is_file():
+        raise Gan3dError(f"{path} is not replaced: it holds no {marker}, so it is something else; choose another name")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -119,15 +142,47 @@ def read_arrays(path: Path, error: type[Gan3dError] = Gan3dError, required: tupl
         Missing, truncated, another format, objects instead of numbers, or a `required` array is not there.
     """
     try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {key: content[key] for key in content.files} if isinstance(content, np.lib.npyio.NpzFile) else {"": content}
+        with path.open("rb") as stream:
+            arrays = parse_arrays(stream)
     except FileNotFoundError:
         raise error(f"{path} is missing") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+    except UNREADABLE as fault:
         raise error(f"{path} is truncated, or no .npz or .npy of numbers ({fault})") from None
     if missing := [key for key in required if key not in arrays]:
         raise error(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
     return arrays
+
+
+def parse_arrays(stream: BinaryIO) -> dict[str, NDArray[Any]]:
+    """Parse an `.npz`, or an `.npy` under the name ""; one of `UNREADABLE` says what is wrong with it."""
+    if stream.read(2) != b"PK":
+        stream.seek(0)
+        return {"": _parse_npy(stream)}
+    with zipfile.ZipFile(stream) as archive:
+        check_memory(sum(member.file_size for member in archive.infolist()))
+        arrays = {}
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                with archive.open(member) as file:
+                    arrays[member.removesuffix(".npy")] = _parse_npy(file)
+    return arrays
+
+
+def _parse_npy(stream: Any) -> NDArray[Any]:
+    """One `.npy`, whose header is believed only as far as memory reaches."""
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    check_memory(dtype.itemsize * math.prod(shape))
+    stream.seek(0)
+    return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def check_memory(size: int) -> None:
+    """Refuse (ValueError) `size` bytes that a header promises and memory cannot hold: a bomb, or a damaged header."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise ValueError(f"it promises {size / 2**30:.0f} GiB of numbers, and memory has {memory / 2**30:.0f} GiB")
 
 
 def content_hash(*arrays: NDArray[Any]) -> str:

@@ -39,6 +39,7 @@ NOTES = [
     "Raw L1 sees only unmoved copies: a shift of two voxels, a turn or a thicker wall escapes it.",
     "A distance far above the null means unlike the data, which is as true of noise as of novelty.",
 ]
+EMPTY = "{} empty shapes of the dataset are left out; `prepare --fix drop-empty` removes them."
 LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check stricter."
 
 
@@ -79,8 +80,7 @@ def nn_check(
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
     rows = _search(train, test, gen, k, seed)
-    smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
-    generated = rows["set"] == "generated"
+    smallest, generated = float(np.quantile(train.volume, SMALL_QUANTILE)), rows["set"] == "generated"
     rows.loc[rows["volume"] < smallest, "status"] = "too-small"
     rows.loc[rows["volume"] == 0, "status"] = "empty"
     rows.loc[~generated & (rows["l1"] == 0), "status"] = "in-train"
@@ -106,8 +106,9 @@ def nn_check(
     protocol = f"nn-l1-{gen.resolution}-train{len(train)}-{values['null']}{len(null)}-n{len(gen)}"
     inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE}
+    empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
+    notes = NOTES + [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
-    notes = NOTES + ([LEAK.format(values["null_in_train"])] if values["null_in_train"] else [])
     result = Result(VERB, protocol, inputs, options, values, intervals, notes=notes, absent=absent, seed=seed, started=started)
     return result, rows
 

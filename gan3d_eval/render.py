@@ -7,6 +7,7 @@ ambient occlusion, which is what makes a seat, a leg and a gap readable at 32³.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +20,26 @@ from scipy import ndimage
 from gan3d_eval.files import Gan3dError, atomic_file
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["GENERATED", "REAL", "RenderError", "Tile", "pair_sheet", "sheet", "voxel_faces"]
+__all__ = ["GENERATED", "REAL", "RenderError", "Surface", "Tile", "pair_sheet", "sheet", "voxel_faces"]
 
 GENERATED = (0.30, 0.50, 0.78)
 REAL = (0.72, 0.62, 0.48)
 BACKGROUND, INK, FAINT = (255, 255, 255), (30, 33, 38), (110, 115, 122)
-Tile = tuple[NDArray[np.bool_], str, tuple[float, float, float]]
-"""A grid `(d, d, d) bool`, its caption (lines), its colour."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """A mesh in the coordinates of a grid of `resolution`³ voxels."""
+
+    points: NDArray[np.float64]
+    """`(v, 3)`"""
+    faces: NDArray[np.int64]
+    """`(f, 3)`"""
+    resolution: int
+
+
+Tile = tuple[NDArray[np.bool_] | Surface, str, tuple[float, float, float]]
+"""A grid `(d, d, d) bool` or a mesh, its caption (lines), its colour."""
 
 
 class RenderError(Gan3dError):
@@ -53,7 +67,8 @@ def sheet(path: Path, tiles: Sequence[Tile], title: str, columns: int = 8, tile:
     for i, image in enumerate(_render([t[0] for t in tiles], [t[2] for t in tiles], tile)):
         left, top = 10 + i % columns * tile, head + i // columns * high
         page.paste(Image.fromarray(image), (left, top))
-        if not tiles[i][0].any():
+        shape = tiles[i][0]
+        if isinstance(shape, np.ndarray) and not shape.any():
             pen.text((left + tile / 2, top + tile / 2), "empty", fill=FAINT, font=_font(13), anchor="mm")
         for j, text in enumerate(tiles[i][1].split("\n")):
             pen.text((left + tile / 2, top + tile + j * line), text, fill=FAINT, font=_font(12), anchor="ma")
@@ -110,23 +125,26 @@ def voxel_faces(grid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[n
     return points, np.arange(len(points)).reshape(-1, 4), np.concatenate(openness).astype(np.float32)
 
 
-def _render(grids: Sequence[NDArray[np.bool_]], colors: Sequence[tuple[float, ...]], tile: int) -> list[NDArray[np.uint8]]:
-    """Render each grid to `(tile, tile, 3) uint8` with one plotter, whose camera never moves."""
+def _render(
+    shapes: Sequence[NDArray[np.bool_] | Surface], colors: Sequence[tuple[float, ...]], tile: int
+) -> list[NDArray[np.uint8]]:
+    """Render each shape to `(tile, tile, 3) uint8` with one plotter, whose camera moves only when the resolution changes."""
     pyvista = _pyvista()
     plotter = pyvista.Plotter(off_screen=True, window_size=(tile, tile), lighting="none")
     images = []
     try:
         plotter.set_background("white")
         plotter.enable_anti_aliasing("ssaa")
-        _place_camera(pyvista, plotter, grids[0].shape[0])
-        for grid, color in zip(grids, colors, strict=True):
-            points, quads, openness = voxel_faces(grid)
-            if len(quads) == 0:
+        placed = 0
+        for shape, color in zip(shapes, colors, strict=True):
+            d = shape.resolution if isinstance(shape, Surface) else shape.shape[0]
+            if d != placed:
+                _place_camera(pyvista, plotter, d)
+                placed = d
+            mesh = _polydata(pyvista, shape, color)
+            if mesh is None:
                 images.append(np.full((tile, tile, 3), 255, np.uint8))
                 continue
-            mesh = pyvista.PolyData.from_regular_faces(points, quads)
-            shade = 0.3 + 0.7 * np.clip((openness - 0.15) / 0.45, 0, 1)
-            mesh.cell_data["rgb"] = (255 * np.outer(shade, color)).astype(np.uint8)
             actor = plotter.add_mesh(
                 mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False
             )
@@ -137,8 +155,23 @@ def _render(grids: Sequence[NDArray[np.bool_]], colors: Sequence[tuple[float, ..
     return images
 
 
+def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[float, ...]) -> Any:
+    """What VTK draws: flat faces with a colour each; None for an empty grid."""
+    if isinstance(shape, Surface):
+        mesh = pyvista.PolyData.from_regular_faces(shape.points, shape.faces)
+        mesh.cell_data["rgb"] = np.tile((255 * np.array(color)).astype(np.uint8), (len(shape.faces), 1))
+        return mesh
+    points, quads, openness = voxel_faces(shape)
+    if len(quads) == 0:
+        return None
+    mesh = pyvista.PolyData.from_regular_faces(points, quads)
+    shade = 0.3 + 0.7 * np.clip((openness - 0.15) / 0.45, 0, 1)
+    mesh.cell_data["rgb"] = (255 * np.outer(shade, color)).astype(np.uint8)
+    return mesh
+
+
 def _place_camera(pyvista: Any, plotter: Any, d: int) -> None:
-    """Three-quarter view from above, facing −x and −y (ModelNet's fronts, and ours); the whole grid fits in the picture."""
+    """Light, and a three-quarter view from above, facing −x and −y (ModelNet's fronts, and ours); the whole grid fits."""
     centre = np.full(3, d / 2)
     direction = np.array([-0.72, -1.0, 0.66])
     plotter.camera.position = centre + direction / np.linalg.norm(direction) * d * 5.3  # all eight corners fit
@@ -146,6 +179,7 @@ def _place_camera(pyvista: Any, plotter: Any, d: int) -> None:
     plotter.camera.up = (0, 0, 1)
     plotter.camera.view_angle = 18
     plotter.camera.clipping_range = (d * 0.5, d * 9)
+    plotter.remove_all_lights()
     for place, strength in (((-0.3, -0.6, 1.6), 0.75), ((0.3, -1.4, 0.4), 0.5), ((-1.4, -0.2, 0.3), 0.45)):
         plotter.add_light(pyvista.Light(position=centre + d * 4 * np.array(place), focal_point=centre, intensity=strength))
 

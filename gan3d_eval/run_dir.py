@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, write_json
 from gan3d_eval.provenance import FORMAT, Result, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
@@ -32,6 +32,7 @@ __all__ = [
     "dataset_record",
     "new_run_id",
     "producer",
+    "refuse_target",
     "software",
     "utc_now",
 ]
@@ -135,7 +136,8 @@ class RunDir:
     def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
         """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
 
-        Both are of the run's classes, or of all classes where a reference has none of them.
+        Both are of the run's classes, or of all classes where a reference has none of them, and without empty shapes: an
+        empty grid is the L1 neighbour of every thin shape.
 
         Parameters
         ----------
@@ -166,7 +168,8 @@ class RunDir:
                 f"recorded: {str(record.get('sha256'))[:12]}); pass --reference to judge against it all the same"
             )
         held_out = shapes.table["split"].eq("test") & (shapes.table["class"].isin(classes) if classes else True)
-        return train, shapes.take(held_out.to_numpy()) if held_out.any() else None, own
+        test = shapes.take(held_out.to_numpy()).without_empty() if held_out.any() else None
+        return train.without_empty(), test if test is not None and len(test) else None, own
 
     # --- samples (rule 5) --------------------------------------------------------------------------------------------
 

@@ -19,19 +19,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_directory, content_hash, file_hash, read_arrays, read_json, write_json
+from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_json, write_json
+from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, parse_voxels, suffix_of, turn_up
+from gan3d_eval.modelnet import expected_counts, modelnet10
 
 __all__ = [
     "DATASET_FORMAT",
     "MAX_RESOLUTION",
+    "VOXEL_SUFFIXES",
     "VoxelError",
     "VoxelSet",
     "binarize",
     "content_hash",
     "file_hash",
+    "modelnet10",
     "pack",
     "packed_bytes",
-    "read_arrays",
+    "parse_voxels",
+    "suffix_of",
+    "turn_up",
     "unpack",
     "volumes",
 ]
@@ -39,10 +45,6 @@ __all__ = [
 DATASET_FORMAT = 1
 COLUMNS = ["name", "class", "split", "source", "sha256", "occupied", "components", "flags"]
 MAX_RESOLUTION = 512
-
-
-class VoxelError(Gan3dError):
-    """Grids or a dataset directory that are not what they should be."""
 
 
 def packed_bytes(resolution: int) -> int:
@@ -140,7 +142,8 @@ class VoxelSet:
     resolution : int
         d, voxels along each axis.
     table : DataFrame of n rows
-        At least `name`; datasets also have `class`, `split`, `source`, `sha256`, `occupied`, `components`, `flags`.
+        At least `name`; datasets also have `class`, `split`, `source`, `sha256`, `occupied`, `components`, `flags`;
+        those made from meshes also `scale` and `offset_x` … (grid = mesh × scale + offset).
     info : dict
         `dataset.json` (sources, voxeliser, counts), or empty.
     """
@@ -211,15 +214,17 @@ class VoxelSet:
             if rejected is not None and len(rejected):
                 rejected.to_csv(temporary / "rejected.csv", index=False, lineterminator="\n")
             np.save(temporary / "voxels.npy", self.packed, allow_pickle=False)
-            self.table[COLUMNS].to_csv(temporary / "shapes.csv", index=False, lineterminator="\n")
+            own = [column for column in self.table.columns if column not in COLUMNS]
+            self.table[COLUMNS + own].to_csv(temporary / "shapes.csv", index=False, lineterminator="\n")
             by_class: dict[str, dict[str, int]] = {}
             for label, splits in self.table.groupby("class")["split"]:
                 by_class[str(label)] = {str(split): int(n) for split, n in splits.value_counts().sort_index().items()}
             facts = {"format": DATASET_FORMAT, "name": path.name, "resolution": self.resolution, "n": len(self)}
             facts["rejected"] = 0 if rejected is None else len(rejected)
-            write_json(
-                temporary / "dataset.json", facts | self.info | {"counts": by_class, "sha256": content_hash(self.packed)}
-            )
+            facts |= self.info | {"counts": by_class, "sha256": content_hash(self.packed)}
+            if official := expected_counts(by_class):
+                facts["expected_counts"] = official
+            write_json(temporary / "dataset.json", facts)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -255,6 +260,11 @@ class VoxelSet:
         index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
         table = self.table.iloc[index].reset_index(drop=True)
         return VoxelSet(np.ascontiguousarray(self.packed[index]), self.resolution, table, self.info)
+
+    def without_empty(self) -> VoxelSet:
+        """The shapes with at least one voxel; `info["empty_left_out"]` says how many the others were."""
+        empty = int((self.volume == 0).sum())
+        return dataclasses.replace(self.take(self.volume > 0), info=self.info | {"empty_left_out": empty}) if empty else self
 
     def select(self, classes: Sequence[str] = (), split: str | None = None) -> VoxelSet:
         """The shapes of these classes (all, if none are named) and this split (all, if None).

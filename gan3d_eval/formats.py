@@ -1,0 +1,122 @@
+"""Voxel files of other programs: read `.mat`, `.binvox`, `.npy`, `.npz`, `.npy.gz`; write `.mat` and `.binvox`.
+
+Untrusted files are data: nothing is unpickled, and no file may claim more than fits into memory. Grids come as they lie in
+the file, axes x, y, z of the file; which axis is up is for the caller to know (`turn_up`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import io as scipy_io
+
+from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, check_memory, parse_arrays
+
+__all__ = ["VOXEL_SUFFIXES", "VoxelError", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
+
+VOXEL_SUFFIXES = frozenset({".mat", ".binvox", ".npy", ".npz", ".npy.gz"})
+MAT_NAMES = ("Volume", "instance", "voxels")  # the seed's, 3DShapeNets', others'
+MAX_SIDE = 1024
+
+
+class VoxelError(Gan3dError):
+    """Grids or a dataset directory that are not what they should be."""
+
+
+def suffix_of(name: str) -> str:
+    """The format that a file name ends in, in lower case; `.npy.gz` counts as one."""
+    name = name.lower()
+    return ".npy.gz" if name.endswith(".npy.gz") else PurePosixPath(name).suffix
+
+
+def turn_up(grids: NDArray[Any]) -> NDArray[Any]:
+    """Turn grids `(…, d, d, d)` with y up to z up: (x, y, z) → (x, −z, y), a turn and not a mirror."""
+    return np.flip(np.swapaxes(grids, -1, -2), -2)
+
+
+def parse_voxels(stream: BinaryIO, suffix: str) -> dict[str, NDArray[Any]]:
+    """Parse a voxel file of the format `suffix` (one of `VOXEL_SUFFIXES`) from an open, seekable stream.
+
+    Returns
+    -------
+    dict
+        Arrays by name; of `.npy` and `.binvox`, the one array under the name "".
+
+    Raises
+    ------
+    VoxelError
+        Truncated, another format, objects instead of numbers, or more than fits into memory.
+    """
+    try:
+        if suffix == ".binvox":
+            return {"": _parse_binvox(stream.read())}
+        if suffix == ".mat":
+            return _parse_mat(stream)
+        return parse_arrays(cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream)
+    except VoxelError:
+        raise
+    except (*UNREADABLE, AttributeError, TypeError, NotImplementedError, scipy_io.matlab.MatReadError) as fault:
+        reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+        raise VoxelError(f"cannot be read as {suffix} ({reason})") from None
+
+
+def _parse_mat(stream: BinaryIO) -> dict[str, NDArray[Any]]:
+    """The grids of a `.mat`: the variable with a known name, else all numeric ones with three axes or more."""
+    if b"MATLAB 7.3" in stream.read(128):
+        raise VoxelError("is a MATLAB 7.3 file; save it again in Matlab with: save(..., '-v7')")
+    stream.seek(0)
+    # (SciPy reads and writes open files as well as names; its stubs know of names only)
+    listed = {name: shape for name, shape, _ in scipy_io.whosmat(cast(str, stream))}
+    known = [name for name in MAT_NAMES if name in listed][:1] or [name for name, shape in listed.items() if len(shape) >= 3]
+    check_memory(sum(8 * math.prod(listed[name]) for name in known))
+    stream.seek(0)
+    found = scipy_io.loadmat(cast(str, stream), variable_names=known)
+    arrays = {name: found[name] for name in known if name in found and found[name].dtype.kind in "biuf"}
+    if not arrays:
+        held = ", ".join(f"{name} {shape}" for name, shape in listed.items()) or "nothing"
+        raise VoxelError(f"holds no grid called {', '.join(MAT_NAMES)}, nor another; found {held}")
+    return arrays
+
+
+def _parse_binvox(data: bytes) -> NDArray[np.bool_]:
+    """Occupancy `(d, d, d) bool`, axes x, y, z (P. Min, binvox: run lengths, y fastest, then z, then x)."""
+    head, mark, body = data.partition(b"data\n")
+    lines = [line.split() for line in head.splitlines()]
+    if not data.startswith(b"#binvox") or not mark:
+        raise VoxelError("is no binvox file: it has no header '#binvox' … 'data'")
+    sides = [[int(n) for n in line[1:]] for line in lines if line and line[0] == b"dim"]
+    if len(sides) != 1 or len(sides[0]) != 3 or not all(1 <= n <= MAX_SIDE for n in sides[0]):
+        raise VoxelError(f"has binvox dimensions {sides}; expected 'dim' and three numbers from 1 to {MAX_SIDE}")
+    runs = np.frombuffer(body[: len(body) // 2 * 2], np.uint8).reshape(-1, 2)
+    total, expected = int(runs[:, 1].sum(dtype=np.int64)), int(np.prod(sides[0]))
+    if total != expected or len(body) % 2:
+        raise VoxelError(f"has runs for {total} voxels; its header promises {expected}: truncated or damaged")
+    d, w, h = sides[0]
+    return np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(d, w, h).transpose(0, 2, 1)
+
+
+def write_binvox(path: Path, grid: NDArray[np.bool_], up: str = "z") -> None:
+    """Write one grid `(d, d, d) bool`, z up, as binvox with the given axis up; atomically."""
+    if up == "y":
+        grid = np.flip(np.swapaxes(grid, -1, -2), -1)  # the inverse of turn_up
+    flat = grid.transpose(0, 2, 1).reshape(-1).view(np.uint8)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
+    lengths = np.diff(np.append(starts, len(flat)))
+    pieces = -(-lengths // 255)  # a run is at most 255 long
+    values, counts = np.repeat(flat[starts], pieces), np.full(pieces.sum(), 255, np.uint8)
+    counts[np.cumsum(pieces) - 1] = lengths - 255 * (pieces - 1)
+    d = " ".join(str(n) for n in grid.shape)
+    with atomic_file(path) as temporary:
+        header = f"#binvox 1\ndim {d}\ntranslate 0 0 0\nscale 1\ndata\n".encode()
+        temporary.write_bytes(header + np.stack([values, counts], axis=1).tobytes())
+
+
+def write_mat(path: Path, grid: NDArray[np.bool_]) -> None:
+    """Write one grid as the variable `Volume` (uint8) of a MATLAB 5 file, and nothing else; atomically."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        scipy_io.savemat(cast(str, file), {"Volume": grid.astype(np.uint8)}, do_compression=True)

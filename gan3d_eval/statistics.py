@@ -1,0 +1,99 @@
+"""What each shape of a set is like: its size, its place in the grid, what it encloses, its parts, its symmetry.
+
+One row a shape, whatever the verb makes of it. Grids are unpacked in blocks, never all at once.
+Neighbours are six throughout: two voxels touch where they share a face.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gan3d_eval.voxels import VoxelError, VoxelSet
+
+__all__ = ["KINDS", "statistics"]
+
+KINDS = ("solid", "surface", "thin", "empty")
+INSIDE = 0.05  # below this share of inside, a shape is too thin for solid and surface to differ
+
+
+def statistics(shapes: VoxelSet, block: int = 64) -> pd.DataFrame:
+    """Measure every shape.
+
+    Parameters
+    ----------
+    shapes : VoxelSet
+        Class and split default to `shape` and `train` where its table has none.
+    block : int
+        Shapes unpacked at a time; the result does not depend on it.
+
+    Returns
+    -------
+    DataFrame of n rows, in the order of the shapes, with the columns
+
+    name, class, split : str
+    volume : int, voxels
+    extent_x, extent_y, extent_z : int, voxels
+        Sides of the bounding box, 0 if empty; `longest` is the largest of them.
+    offset_x, offset_y, offset_z : float, voxels
+        Centre of the bounding box minus centre of the grid; NaN if empty.
+    enclosed : int, voxels
+        What `scipy.ndimage.binary_fill_holes` would add: empty, and cut off from the outside.
+    interior : int, voxels
+        Occupied, and so are all six neighbours.
+    components : int
+    largest_share : float in (0, 1]
+        Volume of the largest component ÷ volume; NaN if empty.
+    symmetry_x, symmetry_y : float in [0, 1]
+        |S ∩ S'| / |S ∪ S'| of the shape S and its mirror image S' in the plane that halves S's own bounding box across that
+        axis; 1 is symmetric. NaN if empty. None along z, for which no furniture is symmetric.
+    touches_border : bool
+        A voxel lies on a face of the grid.
+    kind : str, one of `KINDS`
+        Inside = interior + enclosed voxels. `thin`: less than 5 % of the filled shape is inside (plates, rods, shells with a
+        hole in them). `surface`: more of the inside is enclosed than interior. `solid`: the rest, thick walls included.
+
+    Raises
+    ------
+    VoxelError
+        No shapes.
+    """
+    if not len(shapes):
+        raise VoxelError("there are no shapes to measure")
+    blocks = (shapes.grids(slice(i, i + block)) for i in range(0, len(shapes), block))
+    table = pd.DataFrame([_measure(grid) for grids in blocks for grid in grids])
+    for i, (column, default) in enumerate((("name", ""), ("class", "shape"), ("split", "train"))):
+        table.insert(i, column, shapes.table[column].astype(str).to_numpy() if column in shapes.table else default)
+    inside = table["interior"] + table["enclosed"]
+    thin = inside < INSIDE * (table["volume"] + table["enclosed"])
+    hollow = table["enclosed"] > table["interior"]
+    table["kind"] = np.select([table["volume"] == 0, thin, hollow], ["empty", "thin", "surface"], "solid")
+    return table
+
+
+def _measure(grid: NDArray[np.bool_]) -> dict[str, Any]:
+    """Measure one shape, `(d, d, d) bool`, within its bounding box."""
+    box = ndimage.find_objects(grid.view(np.uint8))[0] if grid.any() else (slice(0, 0),) * 3
+    shape = grid[box]
+    volume = int(np.count_nonzero(shape))
+    labels, components = ndimage.label(shape)
+    # Around the box lies one layer of outside: the empty voxels that it reaches are component 1, all others are enclosed.
+    hollows = ndimage.label(np.pad(~shape, 1, constant_values=True))[0]
+    row: dict[str, Any] = {"volume": volume}
+    row |= {f"extent_{axis}": side for axis, side in zip("xyz", shape.shape, strict=True)}
+    row["longest"] = max(shape.shape)
+    for axis, side in zip("xyz", box, strict=True):
+        row[f"offset_{axis}"] = (side.start + side.stop - len(grid)) / 2 if volume else np.nan
+    row["enclosed"] = int(np.count_nonzero(hollows > 1))
+    row["interior"] = int(np.count_nonzero(ndimage.binary_erosion(shape))) if volume else 0
+    row["components"] = components
+    row["largest_share"] = np.bincount(labels.ravel())[1:].max() / volume if volume else np.nan
+    for i, axis in enumerate("xy"):
+        common = np.count_nonzero(shape & np.flip(shape, i))
+        row[f"symmetry_{axis}"] = common / (2 * volume - common) if volume else np.nan
+    row["touches_border"] = any(side.start == 0 or side.stop == len(grid) for side in box) and volume > 0
+    return row

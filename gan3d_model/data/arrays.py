@@ -1,0 +1,108 @@
+"""One file that holds a whole data set: `.npz` with `X_train`, `y_train`, `X_test`, `y_test`, or a single array of grids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan3d_eval.voxels import VoxelError, binarize, content_hash, modelnet10, pack, parse_voxels, suffix_of
+from gan3d_model.data.convert import Part, Row, pad, shape_row
+from gan3d_model.data.sources import SPLITS
+from gan3d_model.data.voxelize import Voxelizer
+
+__all__ = ["Arrays"]
+
+BLOCK = 256
+
+
+class Arrays:
+    """Voxel arrays of a file by split, with labels and the names of classes.
+
+    Raises
+    ------
+    VoxelError
+        No array of grids, several that cannot be told apart, labels that do not fit, or a class that is not there.
+    """
+
+    def __init__(self, source: Path, how: Voxelizer, classes: list[str], given: list[str]) -> None:
+        self.source, self.how, self.classes = source, how, classes
+        self.splits = _read_splits(source)
+        self.names, self.evidence = _class_names(self.splits, given, source)
+        if unknown := sorted(set(classes) - set(self.names)):
+            raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(self.names)} (see --names)")
+        chosen = [i for i, name in enumerate(self.names) if not classes or name in classes]
+        self.n = sum(int(np.isin(labels, chosen).sum()) for _, labels in self.splits.values())
+        self.inner = next(iter(self.splits.values()))[0].shape[1]
+
+    def parts(self) -> Iterator[Part]:
+        """Convert block after block, in the order of the file; names count the shapes of each class over all splits."""
+        counters = dict.fromkeys(self.names, 0)
+        number = 1
+        for split, (array, labels) in self.splits.items():
+            for start in range(0, len(array), BLOCK):
+                try:
+                    block = pad(binarize(array[start : start + BLOCK], where=f"[{split}]"), self.how)
+                except VoxelError as fault:
+                    raise VoxelError(f"{self.source}: {fault}") from None
+                rows: list[Row] = []
+                kept = []
+                for i, grid in enumerate(block):
+                    label = self.names[int(labels[start + i])]
+                    counters[label] += 1
+                    if self.classes and label not in self.classes:
+                        continue
+                    row = {"name": f"{label}_{counters[label]:04d}", "class": label, "split": split}
+                    row |= {"source": f"{self.source.name}[{split}][{start + i}]", "sha256": content_hash(array[start + i])}
+                    rows.append(shape_row(row, grid))
+                    kept.append(i)
+                yield Part(number, rows, pack(block[kept]))
+                number += 1
+
+
+def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Arrays and labels by split; an array without labels gets label 0."""
+    try:
+        with source.open("rb") as stream:
+            arrays = parse_voxels(stream, suffix_of(source.name))
+    except VoxelError as fault:
+        raise VoxelError(f"{source} {fault}") from None
+    volumes = {key: array for key, array in arrays.items() if array.ndim in (3, 4, 5) and array.dtype.kind in "biuf"}
+    if not volumes:
+        shapes = ", ".join(f"{key} {array.shape}".strip() for key, array in arrays.items())
+        raise VoxelError(f"{source} holds no array of grids (n, d, d, d); found {shapes or 'nothing'}")
+    by_split = {split: f"X_{split}" for split in SPLITS if f"X_{split}" in volumes} or {"train": next(iter(volumes))}
+    if len(volumes) > len(by_split):
+        raise VoxelError(f"{source} holds arrays {', '.join(volumes)}; expected X_train and X_test, or a single one")
+    result = {}
+    for split, key in by_split.items():
+        array = volumes[key]
+        array = array[None] if array.ndim == 3 else array[:, 0] if array.ndim == 5 and array.shape[1] == 1 else array
+        labels = arrays.get(f"y_{split}", np.zeros(len(array), np.int64))
+        if labels.shape != (len(array),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+            raise VoxelError(f"{source}: y_{split} is {labels.dtype} {labels.shape}; expected {len(array)} integers from 0")
+        if array.ndim != 4 or len(set(array.shape[1:])) != 1 or len(array) == 0:
+            raise VoxelError(f"{source}: {key} has shape {array.shape}; expected a batch of cubic grids (n, d, d, d), n ≥ 1")
+        result[split] = (array, labels)
+    if len(sides := {array.shape[1] for array, _ in result.values()}) > 1:
+        raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
+    return result
+
+
+def _class_names(splits: dict[str, tuple[NDArray[Any], NDArray[Any]]], given: list[str], source: Path) -> tuple[list[str], str]:
+    """Names of labels 0, 1, … and why: as given, ModelNet10's when the counts are its own, or the file's name."""
+    n = 1 + max(int(labels.max()) for _, labels in splits.values())
+    if given:
+        if len(given) < n:
+            raise VoxelError(f"{source} has labels up to {n - 1}, but names for {len(given)} only: {', '.join(given)}")
+        return given, "as given"
+    official = modelnet10()
+    found = {split: np.bincount(labels, minlength=n).tolist() for split, (_, labels) in splits.items()}
+    if found == {split: [counts[split] for counts in official.values()] for split in ("train", "test")}:
+        return list(official), "ModelNet10 in alphabetical order, because the counts per label and split are its official ones"
+    if n == 1:
+        return [source.name.split(".")[0]], "the file's name"
+    return [f"class{i}" for i in range(n)], "numbered: no names were given"

@@ -1,0 +1,143 @@
+"""What is wrong with a mesh file, or with a whole tree of them, before anyone voxelises it.
+
+For each file: what its indices count from and how that is known, vertices that no face uses (`stray` ones lie outside the box
+of the used ones, and would shrink the shape of a careless converter), degenerate and repeated faces, connected components,
+and whether the surface is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from gan3d_eval.voxels import VoxelError
+from gan3d_model.data.meshes import MESH_SUFFIXES, Mesh, parse_mesh
+from gan3d_model.data.sources import Item, Source, read_item
+from gan3d_model.data.topology import distinct_faces, edge_use, merge_positions
+
+__all__ = ["audit_meshes", "inspect", "report"]
+
+
+def inspect(mesh: Mesh) -> dict[str, Any]:
+    """Facts of one mesh.
+
+    Returns
+    -------
+    dict
+        `vertices`, `faces`, `unreferenced`, `stray` (counts); `degenerate` (faces without area), `duplicate` (faces that
+        stand on the same three positions as an earlier one, whichever way round); `components` (of faces that share a
+        position); `open_edges` (one face), `crowded_edges` (more than two); `closed` (every edge has an even number of
+        faces); `extent_x` … in units of the mesh; `index_base` and its `evidence`.
+    """
+    vertices, faces = mesh.vertices, mesh.faces
+    used = np.zeros(len(vertices), np.bool_)
+    used[faces] = True
+    low, high = vertices[used].min(axis=0), vertices[used].max(axis=0)
+    places = merge_positions(vertices)
+    distinct = distinct_faces(places, faces)
+    corners = vertices[faces]
+    with np.errstate(over="ignore", invalid="ignore"):
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    edges, uses = edge_use(distinct)
+    three = (np.diff(np.sort(places[faces], axis=1), axis=1) > 0).all(axis=1)
+    return {
+        "vertices": len(vertices),
+        "faces": len(faces),
+        "unreferenced": int((~used).sum()),
+        "stray": int((~used & ((vertices < low) | (vertices > high)).any(axis=1)).sum()),
+        "degenerate": int((~(area > 0)).sum()),
+        "duplicate": int(three.sum()) - len(distinct),
+        "components": _components(edges),
+        "open_edges": int((uses == 1).sum()),
+        "crowded_edges": int((uses > 2).sum()),
+        "closed": len(uses) > 0 and bool((uses % 2 == 0).all()),
+        **{f"extent_{axis}": float(side) for axis, side in zip("xyz", high - low, strict=True)},
+        "index_base": mesh.base,
+        "evidence": mesh.evidence,
+    }
+
+
+def _components(edges: np.ndarray[Any, Any]) -> int:
+    """Connected components of the graph of positions and edges, leaving out positions without an edge."""
+    if len(edges) == 0:
+        return 0
+    nodes, ends = np.unique(edges, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), np.int64), (ends[:, 0], ends[:, 1])), shape=(len(nodes), len(nodes)))
+    return int(connected_components(graph, directed=False)[0])
+
+
+Row = dict[str, Any]
+DEFECTS: dict[str, Callable[[Row], Any]] = {
+    "index 0 unused": lambda row: row["evidence"].startswith("smallest index"),
+    "counting from 1": lambda row: row["index_base"] == 1,
+    "vertices that no face uses": lambda row: row["unreferenced"] > 0,
+    "such vertices outside the shape": lambda row: row["stray"] > 0,
+    "faces without area": lambda row: row["degenerate"] > 0,
+    "repeated faces": lambda row: row["duplicate"] > 0,
+    "several components": lambda row: row["components"] > 1,
+    "not closed": lambda row: not row["closed"],
+}
+
+
+def audit_meshes(path: Path, say: Callable[[str], None] = print) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Inspect one mesh file, or all in a folder or `.zip`, on all cores.
+
+    Returns
+    -------
+    table : DataFrame
+        A row for each file: `source`, the facts of `inspect`, and `reason` if it cannot be read.
+    answer : dict
+        `n` files, `defects` (in how many files each stands), `unreadable` (reason by file), and of a single file its facts.
+
+    Raises
+    ------
+    VoxelError
+        Nothing there, no meshes, or none that can be read.
+    """
+    if not path.exists():
+        raise VoxelError(f"{path} does not exist; expected a mesh, a folder or a .zip of meshes, or a dataset directory")
+    found = Source.find(path)
+    items = [item for item in found.items if item.suffix in MESH_SUFFIXES]
+    if not items:
+        raise VoxelError(f"{path} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))})")
+    jobs = 1 if len(items) < 8 else -1
+    rows = []
+    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect_item)(path.resolve(), item) for item in items)
+    for i, row in enumerate(work, 1):
+        rows.append(row)
+        if i % 500 == 0:
+            say(f"{i}/{len(items)} meshes")
+    bad = {row["source"]: row["reason"] for row in [*found.rejected, *rows] if "reason" in row}
+    good = [row for row in rows if "reason" not in row]
+    if not good:
+        source, reason = next(iter(bad.items()))
+        raise VoxelError(f"{path}: no mesh can be read; the first of {len(bad)} is {source}: {reason}")
+    defects = {name: sum(bool(test(row)) for row in good) for name, test in DEFECTS.items()}
+    answer: dict[str, Any] = {"n": len(good) + len(bad), "defects": defects, "unreadable": bad}
+    if len(good) == 1 and not bad:
+        answer |= {"mesh": good[0]}
+    return pd.DataFrame([*good, *({"source": s, "reason": r} for s, r in bad.items())]), answer
+
+
+def _inspect_item(root: Path, item: Item) -> dict[str, Any]:
+    try:
+        return {"source": item.path} | inspect(parse_mesh(read_item(root, item), item.suffix))
+    except VoxelError as fault:
+        return {"source": item.path, "reason": str(fault)}
+
+
+def report(answer: dict[str, Any]) -> list[str]:
+    """The answer of `audit_meshes` as lines for people: the facts of a single mesh, or the counts of a tree."""
+    if "mesh" in answer:
+        return [f"{key:14} {f'{value:g}' if isinstance(value, float) else value}" for key, value in answer["mesh"].items()]
+    lines = [f"{'meshes':32} {answer['n']}", f"{'unreadable':32} {len(answer['unreadable'])}"]
+    lines += [f"{name:32} {n}" for name, n in answer["defects"].items()]
+    return lines + [f"  {source}: {reason}" for source, reason in answer["unreadable"].items()]

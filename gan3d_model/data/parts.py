@@ -1,0 +1,133 @@
+"""A conversion in pieces: on all cores or on a cluster, in bounded memory, and never done twice after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from gan3d_eval.run_dir import atomic_file
+from gan3d_eval.voxels import VoxelError, parse_voxels
+from gan3d_model.data.convert import Part, Row, Task, convert
+
+__all__ = ["Parts", "alone", "progress", "work"]
+
+CONNECT_SECONDS = 20
+
+
+class Parts:
+    """Finished parts in a hidden folder beside the target, one file each, kept until the dataset stands."""
+
+    def __init__(self, folder: Path, plan: dict[str, Any], say: Callable[[str], None]) -> None:
+        """Take up `folder` if it was begun with the same `plan` (source, settings, version); else begin anew."""
+        self.folder = folder
+        key = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
+        mark = folder / "plan.txt"
+        if folder.exists() and (not mark.exists() or mark.read_text() != key):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(mark) as temporary:
+            temporary.write_text(key)
+        if done := self.numbers():
+            say(f"goes on after {len(done)} finished parts of an earlier, interrupted call")
+
+    def numbers(self) -> set[int]:
+        """Numbers of the finished parts."""
+        return {int(path.stem.split("-")[1]) for path in self.folder.glob("part-*.npz")}
+
+    def save(self, part: Part) -> None:
+        """Write one part, atomically."""
+        text = np.frombuffer(json.dumps(part.rows).encode(), np.uint8)
+        with atomic_file(self._path(part.number)) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=text, packed=part.packed)
+
+    def refuse(self, rows: list[Row]) -> None:
+        """Keep the rows of files that could not even be tried, as part 0."""
+        self.save(Part(0, rows, np.zeros((0, 0), np.uint8)))
+
+    def rows(self) -> list[Row]:
+        """The rows of all parts, in order."""
+        return [row for number in sorted(self.numbers()) for row in self._load(number)[0]]
+
+    def grids(self) -> Iterator[NDArray[np.uint8]]:
+        """The packed usable grids, part after part."""
+        for number in sorted(self.numbers() - {0}):
+            yield self._load(number)[1]
+
+    def remove(self) -> None:
+        """Delete the folder; the dataset stands."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:06d}.npz"
+
+    def _load(self, number: int) -> tuple[list[Row], NDArray[np.uint8]]:
+        with self._path(number).open("rb") as stream:
+            arrays = parse_voxels(stream, ".npz")
+        return json.loads(arrays["rows"].tobytes()), arrays["packed"]
+
+
+@contextlib.contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Keep a second call from preparing the same target at the same time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise VoxelError(f"{target} is being prepared by another process; wait for it, or choose another name") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
+    """Convert all tasks, on this machine's cores or on the Dask cluster at `scheduler`; parts come as they are done."""
+    if not scheduler:
+        # Few files: starting processes would take longer than the work.
+        jobs = 1 if sum(len(task.items) for task in tasks) < 8 else -1
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(convert)(task) for task in tasks)
+        return
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError:
+        raise VoxelError("--scheduler needs Dask; install it with: pip install 'gan3d[cluster]'") from None
+    try:
+        with Client(scheduler, timeout=CONNECT_SECONDS) as client:
+            futures = client.map(convert, tasks, pure=False, retries=2)
+            for future, part in as_completed(futures, with_results=True):
+                future.release()  # a finished part is on our disk; workers need not keep it
+                yield part
+    except (OSError, TimeoutError, ValueError) as fault:
+        if isinstance(fault, VoxelError):
+            raise
+        raise VoxelError(f"no Dask scheduler answers at {scheduler} ({fault}); expected e.g. tcp://host:8786") from None
+    except KilledWorker as fault:
+        raise VoxelError(f"the cluster gave up: {fault}") from None
+
+
+def progress(parts: Iterable[Part], total: int, done: int, unit: str, say: Callable[[str], None]) -> Iterator[Part]:
+    """Pass parts on, and say every few seconds how far it is, how fast, and how long it will take."""
+    start = last = time.monotonic()
+    before = done
+    for part in parts:
+        done += len(part.rows)
+        now = time.monotonic()
+        if now - last >= 3 or done == total:
+            rate = (done - before) / max(now - start, 1e-9)
+            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+            say(f"{done}/{total} {unit}, {rate:.0f}/s{left}")
+            last = now
+        yield part

@@ -1,0 +1,90 @@
+"""Before and after: what voxelising covered and lost, by hand-solved cases; and the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from gan3d_eval.render import RenderError
+from gan3d_eval.voxels import VoxelError
+from gan3d_model.data.coverage import coverage, euler_number, topology
+from gan3d_model.data.meshes import Mesh
+from gan3d_model.data.synthetic import write_furniture
+from gan3d_model.data.voxelize import Voxelizer, voxelize
+from studies.view import view
+
+SEED = Voxelizer(32, solid=False, margin=0, method="polygon2voxel")
+
+
+def frame(n):
+    """A square with a hole in it, n voxels wide."""
+    grid = np.zeros((8, 8, 8), np.bool_)
+    grid[1 : n + 1, 1 : n + 1, 3] = True
+    grid[2:n, 2:n, 3] = False
+    return grid
+
+
+def test_tunnels_pieces_and_euler_number_of_known_shapes():
+    cube, shell = np.zeros((2, 8, 8, 8), np.bool_)
+    cube[2:6, 2:6, 2:6] = True
+    shell[1:7, 1:7, 1:7] = True
+    shell[3:5, 3:5, 3:5] = False
+    assert euler_number(cube) == 1
+    assert topology(cube) == (1, 0)
+    assert euler_number(shell) == 2
+    assert topology(shell) == (1, 0)
+    assert topology(frame(4)) == (1, 1)
+    assert topology(np.concatenate([frame(4), cube])) == (2, 1)
+    assert topology(np.zeros((4, 4, 4), np.bool_)) == (0, 0)
+
+
+def test_a_torus_has_one_tunnel_until_the_grid_is_too_coarse():
+    torus = trimesh.creation.torus(major_radius=3, minor_radius=1.5)
+    mesh = Mesh(np.asarray(torus.vertices), np.asarray(torus.faces))
+    assert topology(voxelize(mesh, Voxelizer(32)).grid) == (1, 1)
+    made = voxelize(mesh, Voxelizer(8))
+    lost = coverage(mesh, made, Voxelizer(8))
+    assert (lost.tunnels, lost.finer_tunnels) == (0, 1)
+
+
+@pytest.mark.parametrize("how", [Voxelizer(32), Voxelizer(33, solid=False, up="y")])
+def test_the_exact_voxeliser_leaves_no_surface_uncovered(tmp_path, how):
+    write_furniture(tmp_path, ["sofa", "monitor"], 2, 0)
+    table = view(tmp_path, [how], None)
+    assert len(table) == 4
+    assert (table["uncovered"] == 0).all()
+    assert (table["inflation"] > 1).all()
+
+
+def test_the_seeds_method_leaves_surface_uncovered():
+    rng = np.random.default_rng(0)
+    mesh = Mesh(rng.random((90, 3)), np.arange(90).reshape(-1, 3))
+    assert coverage(mesh, voxelize(mesh, SEED), SEED).uncovered > 0
+    exact = Voxelizer(32, solid=False)
+    assert coverage(mesh, voxelize(mesh, exact), exact).uncovered == 0
+
+
+def test_meshes_and_voxels_are_drawn_side_by_side(tmp_path):
+    from PIL import Image
+
+    write_furniture(tmp_path / "m", ["table"], 1, 0)
+    try:
+        view(tmp_path / "m", [Voxelizer(16), Voxelizer(16, solid=False, margin=0, method="polygon2voxel")], tmp_path / "v.png")
+    except RenderError as fault:
+        pytest.skip(str(fault))
+    picture = np.asarray(Image.open(tmp_path / "v.png").convert("RGB"), int)
+    sand, blue = ((picture[..., 0] - picture[..., 2] > 20), (picture[..., 2] - picture[..., 0] > 40))
+    third = picture.shape[1] // 3
+    assert sand[:, :third].sum() > 1000
+    assert blue[:, :third].sum() == 0
+    assert blue[:, third:].sum() > 1000
+    assert sand[:, third:].sum() == 0
+
+
+def test_nothing_to_show_is_an_error_in_words(tmp_path):
+    with pytest.raises(VoxelError, match="does not exist"):
+        view(tmp_path / "m", [Voxelizer(16)], None)
+    (tmp_path / "bad.off").write_text("hello")
+    with pytest.raises(VoxelError, match=r"bad\.off: is no OFF file"):
+        view(tmp_path, [Voxelizer(16)], None)
