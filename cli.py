@@ -201,6 +201,8 @@ def prepare(
     Interrupted at any moment, the same command goes on where it was.
     """
     from gan3d_eval.audit import audit as verb
+    from gan3d_eval.audit import findings
+    from gan3d_model.config import RESOLUTIONS
     from gan3d_model.data.prepare import prepare as run
 
     how = voxelizer(options)
@@ -212,9 +214,11 @@ def prepare(
     leaking = int(shapes.table["flags"].str.contains("leaks").sum())
     if leaking:
         say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
-    if check:
-        for finding in verb(shapes)[0].notes:
-            say(f"audit: {finding}")
+    for finding in findings(verb(shapes)[0]) if check else []:
+        say(f"audit: {finding}")
+    if how.resolution not in RESOLUTIONS:
+        fitting = ", ".join(map(str, RESOLUTIONS))
+        say(f"note: networks train at resolutions {fitting}; at {how.resolution} this set serves for judging only")
     click.echo(dataset_dir)
 
 
@@ -232,10 +236,11 @@ def audit(path: Path, out: Path | None, as_json: bool) -> None:
     """
     if (path / "dataset.json").is_file():
         from gan3d_eval.audit import audit as verb
+        from gan3d_eval.audit import findings
         from gan3d_eval.voxels import VoxelSet
 
         result, table = verb(VoxelSet.open(path))
-        answer, lines = result.to_dict(), result.notes
+        answer, lines = result.to_dict(), findings(result) or ["no defect found"]
     else:
         from gan3d_model.data.audit_meshes import audit_meshes, report
 
@@ -265,8 +270,7 @@ def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: b
     if as_json:
         click.echo(json.dumps(result.to_dict() | {"rows": json.loads(rows.to_json(orient="records"))}, indent=2))
         return
-    whole = rows[rows["class"] == verb.ALL].drop(columns="class").set_index("dataset").T
-    click.echo(whole.to_string(float_format="{:.3f}".format))
+    click.echo(verb.table(rows))
     for note in result.notes:
         click.echo(note)
 

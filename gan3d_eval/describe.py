@@ -25,7 +25,7 @@ from gan3d_eval.provenance import Result
 from gan3d_eval.statistics import KINDS, statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["ALL", "VERB", "describe", "diversity", "draw", "published"]
+__all__ = ["ALL", "VERB", "describe", "diversity", "draw", "published", "table"]
 
 VERB = "describe"
 ALL = "(all)"  # what stands for the class in the row of a whole set
@@ -131,6 +131,16 @@ def diversity(shapes: VoxelSet, n: int, seed: int = 0) -> dict[str, float]:
         "pair_jaccard_low": float(mean - 1.96 * error),
         "pair_jaccard_high": float(mean + 1.96 * error),
     }
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The rows of whole sets side by side, for people."""
+    shown = rows[rows["class"] == ALL].drop(columns="class").set_index("dataset").astype(object)
+    for measure in MEASURES:
+        if measure in shown:
+            ends = zip(shown[measure], shown.pop(f"{measure}_low"), shown.pop(f"{measure}_high"), strict=True)
+            shown[measure] = [f"{middle:.3f} [{low:.3f}, {high:.3f}]" for middle, low, high in ends]
+    return shown.T.map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)).to_string()
 
 
 def published() -> pd.DataFrame:

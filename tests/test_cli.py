@@ -201,3 +201,91 @@ def test_a_running_run_is_judged_by_its_newest_samples(cli, run_copy):
     assert json.loads(done.stdout)["inputs"]["samples"]["path"] == "samples/000006.npz"
     assert cli("curves", run_copy.path).exit_code == 0
     assert cli("report", run_copy.path).exit_code == 0
+
+
+# --- data --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    from gan3d_model.data.synthetic import write_furniture
+
+    write_furniture(tmp_path / "m", ["sofa"], 3, 1)
+    return tmp_path / "m"
+
+
+def test_prepare_says_what_it_found_and_prints_the_dataset(cli, meshes, tmp_path):
+    (meshes / "sofa/train/sofa_0000.off").write_text("OFF\n3 1 0\n")
+    result = cli("prepare", meshes, tmp_path / "d", "-r", 12, "--surface")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(tmp_path / "d")
+    assert "sofa           test 1  train 3" in result.stderr
+    assert "1 shapes rejected, listed in" in result.stderr
+    assert "networks train at resolutions 16, 32, 64, 128; at 12 this set serves for judging only" in result.stderr
+
+
+def test_prepare_by_the_seeds_method_takes_no_other_settings(cli, meshes, tmp_path):
+    assert cli("prepare", meshes, tmp_path / "d", "-r", 16, "--method", "polygon2voxel").exit_code == 0
+    result = cli("prepare", meshes, tmp_path / "e", "-r", 16, "--method", "polygon2voxel", "--solid")
+    assert result.exit_code == 1
+    assert "no --solid, no --margin, no --up y" in result.stderr
+    result = cli("prepare", tmp_path / "d", tmp_path / "e", "-r", 16, "--method", "polygon2voxel")
+    assert "is for meshes" in result.stderr or "are for meshes" in result.stderr
+
+
+def test_prepare_warns_of_defects_and_fixes_them_when_told(cli, tmp_path, grids):
+    grids[2] = False
+    np.savez(tmp_path / "a.npz", X_train=grids[[0, 1, 2, 3]], X_test=grids[[0, 4]])
+    result = cli("prepare", tmp_path / "a.npz", tmp_path / "d", "-r", 16)
+    assert "audit: empty, 1 of 6 shapes" in result.stderr
+    assert "audit: exact-leak, 1 of 2 held-out shapes" in result.stderr
+    result = cli("prepare", tmp_path / "a.npz", tmp_path / "e", "-r", 16, "--fix", "drop-empty,dedupe")
+    assert "exact-leak" not in result.stderr
+    assert "2 shapes rejected" in result.stderr
+    assert cli("prepare", tmp_path / "a.npz", tmp_path / "f", "-r", 16, "--fix", "magic").exit_code == 1
+
+
+def test_audit_answers_for_a_file_a_tree_and_a_dataset(cli, meshes, tmp_path, dataset_dir):
+    one = cli("audit", meshes / "sofa/train/sofa_0001.off")
+    assert "index 0 is used" in one.stdout
+    tree = cli("audit", meshes, "--out", tmp_path / "t.csv")
+    assert tree.stdout.splitlines()[0].split() == ["meshes", "4"]
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 5
+    assert json.loads(cli("audit", meshes, "--json").stdout)["n"] == 4
+    assert json.loads(cli("audit", dataset_dir, "--json").stdout)["verb"] == "audit"
+    nothing = cli("audit", tmp_path / "nothing")
+    assert nothing.exit_code == 1
+    assert "does not exist" in nothing.stderr
+
+
+def test_describe_sets_datasets_side_by_side(cli, dataset_dir, tmp_path):
+    result = cli("describe", dataset_dir, "--out", tmp_path / "d.png")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("dataset")
+    assert "ShapeNetCore, 51,300 shapes in 55 categories (Chang et al. 2015" in result.stdout
+    assert (tmp_path / "d.png").stat().st_size > 10_000
+    assert "rows" in json.loads(cli("describe", dataset_dir, "--json").stdout)
+
+
+def test_view_measures_and_draws(cli, meshes, tmp_path):
+    result = cli("view", meshes, "-r", 16, "--compare", "-n", 1, "--out", tmp_path / "v.png")
+    assert result.exit_code == 0
+    assert "polygon2voxel" in result.stderr
+    assert "uncovered" in result.stderr
+
+
+def test_export_writes_datasets_and_samples(cli, dataset_dir, trained, tmp_path):
+    assert cli("export", dataset_dir, tmp_path / "a", "--format", "binvox", "--class", "sofa", "-n", 2).exit_code == 0
+    assert len(list((tmp_path / "a").rglob("*.binvox"))) == 2
+    assert cli("export", trained, tmp_path / "b", "--format", "npz").exit_code == 0
+    again = cli("export", trained, tmp_path / "b", "--format", "npz")
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+
+
+def test_bench_voxelize_names_its_peers(cli, meshes):
+    result = cli("bench", "voxelize", "--meshes", meshes, "-r", 16, "--repeats", 1)
+    assert result.exit_code == 0
+    assert "meshes/s" in result.stdout
+    assert "peer trimesh" in result.stdout
+    assert "peer Open3D" in result.stdout

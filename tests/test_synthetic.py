@@ -40,3 +40,10 @@ def test_furniture_lies_in_modelnets_layout(tmp_path):
     assert (tmp_path / "table/train/table_0001.off").read_text().startswith("OFF")
     with pytest.raises(Gan3dError, match="no class chair; there are dresser"):
         write_furniture(tmp_path, ["chair"], 1, 1)
+
+
+def test_sets_of_other_sizes_are_not_mixed(tmp_path):
+    write_furniture(tmp_path, ["table"], 2, 1)
+    write_furniture(tmp_path, ["table"], 2, 1, seed=1)  # the same names: replaced
+    with pytest.raises(Gan3dError, match=r"holds other meshes \(table_0003\.off"):
+        write_furniture(tmp_path, ["table"], 2, 0)

@@ -112,7 +112,10 @@ def _from_files(
     found = Source.find(source, pattern, classes)
     if found.passed_over:
         say(f"takes {len(found.items)} {found.kind}; {found.passed_over} files of another kind beside them are passed over")
-    inner = _inner(found, how) if found.kind == "voxels" else None
+    inner = None
+    if found.kind == "voxels":
+        _refuse_mesh_settings(source, how)
+        inner = _inner(found, how)
     _check_space(target, len(found.items), how.resolution)
     parts = Parts(_workspace(target), {"items": found.items, "how": how, "version": VOXELIZER_VERSION}, say)
     root = source.resolve()
@@ -138,6 +141,7 @@ def _from_arrays(
     source: Path, target: Path, how: Voxelizer, classes: list[str], names: list[str], say: Callable[[str], None]
 ) -> tuple[Parts, dict[str, Any]]:
     """Convert the arrays of one file, block after block."""
+    _refuse_mesh_settings(source, how)
     arrays = Arrays(source, how, classes, names)
     _check_space(target, arrays.n, how.resolution)
     status = source.stat()
@@ -156,6 +160,12 @@ def _from_arrays(
         "grid": _grid_facts(how, meshes=False),
     }
     return parts, facts
+
+
+def _refuse_mesh_settings(source: Path, how: Voxelizer) -> None:
+    """Settings that only meshes obey are refused for voxels, not ignored."""
+    if how != Voxelizer(how.resolution, up=how.up):
+        raise VoxelError(f"{source} holds voxels: --margin, --surface and --method are for meshes")
 
 
 def _inner(found: Source, how: Voxelizer) -> int | None:

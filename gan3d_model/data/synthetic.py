@@ -179,15 +179,20 @@ def write_furniture(target: Path, classes: list[str], n_train: int, n_test: int,
     Raises
     ------
     Gan3dError
-        An unknown class, or no shapes asked for.
+        An unknown class, no shapes asked for, or other meshes in `target`.
     """
     if unknown := sorted(set(classes) - set(CLASSES)):
         raise Gan3dError(f"no class {', '.join(unknown)}; there are {', '.join(CLASSES)}")
     if n_train < 1 or n_test < 0:
         raise Gan3dError(f"{n_train} training and {n_test} test shapes asked for; expected at least 1 and 0")
-    for label in classes:
-        for index in range(1, n_train + n_test + 1):
-            split = "train" if index <= n_train else "test"
-            with atomic_file(target / label / split / f"{label}_{index:04d}.off") as path:
-                furniture(label, index, seed).export(path, file_type="off")
-    return len(classes) * (n_train + n_test)
+    files = {
+        target / label / ("train" if index <= n_train else "test") / f"{label}_{index:04d}.off": (label, index)
+        for label in classes
+        for index in range(1, n_train + n_test + 1)
+    }
+    if others := sorted(set(target.rglob("*.off")) - set(files)):
+        raise Gan3dError(f"{target} holds other meshes ({others[0].name} …), which would be mixed in; choose another folder")
+    for file, (label, index) in files.items():
+        with atomic_file(file) as path:
+            furniture(label, index, seed).export(path, file_type="off")
+    return len(files)
