@@ -59,7 +59,7 @@ class Arrays:
                     row |= {"source": f"{self.source.name}[{split}][{start + i}]", "sha256": content_hash(array[start + i])}
                     rows.append(shape_row(row, grid))
                     kept.append(i)
-                yield Part(number, rows, pack(block[kept]))
+                yield Part(number, rows, pack(block[kept]), len(rows))
                 number += 1
 
 

@@ -41,6 +41,8 @@ class Part:
     number: int
     rows: list[Row]
     packed: NDArray[np.uint8]
+    files: int
+    """How many of the source's items are done with it."""
 
 
 def convert(task: Task) -> Part:
@@ -59,7 +61,7 @@ def convert(task: Task) -> Part:
         else:
             rows += made
             packed.append(pack(grids))
-    return Part(task.number, rows, np.concatenate(packed))
+    return Part(task.number, rows, np.concatenate(packed), len(task.items))
 
 
 def _from_mesh(data: bytes, item: Item, task: Task) -> tuple[list[Row], NDArray[np.bool_]]:

@@ -33,7 +33,9 @@ class Parts:
         self.folder = folder
         key = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
         mark = folder / "plan.txt"
-        if folder.exists() and (not mark.exists() or mark.read_text() != key):
+        if folder.exists() and not mark.exists() and any(folder.iterdir()):
+            raise VoxelError(f"{folder} is in the way: parts of a dataset are kept there while it is made; move it elsewhere")
+        if mark.exists() and mark.read_text() != key:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(mark) as temporary:
@@ -53,7 +55,7 @@ class Parts:
 
     def refuse(self, rows: list[Row]) -> None:
         """Keep the rows of files that could not even be tried, as part 0."""
-        self.save(Part(0, rows, np.zeros((0, 0), np.uint8)))
+        self.save(Part(0, rows, np.zeros((0, 0), np.uint8), len(rows)))
 
     def rows(self) -> list[Row]:
         """The rows of all parts, in order."""
@@ -100,22 +102,30 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
         jobs = 1 if sum(len(task.items) for task in tasks) < 8 else -1
         yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(convert)(task) for task in tasks)
         return
+    with _cluster(scheduler) as (client, as_completed, killed):
+        try:
+            for future, part in as_completed(client.map(convert, tasks, pure=False, retries=2), with_results=True):
+                future.release()  # a finished part is on our disk; workers need not keep it
+                yield part
+        except (killed, ImportError, AttributeError) as fault:
+            raise VoxelError(
+                f"the cluster gave up ({fault}); workers need this version of gan3d. The same call goes on"
+            ) from None
+
+
+@contextlib.contextmanager
+def _cluster(scheduler: str) -> Iterator[tuple[Any, Any, type[Exception]]]:
+    """A client of the Dask scheduler, and what else is needed of `distributed`, which is an extra."""
     try:
         from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise VoxelError("--scheduler needs Dask; install it with: pip install 'gan3d[cluster]'") from None
     try:
-        with Client(scheduler, timeout=CONNECT_SECONDS) as client:
-            futures = client.map(convert, tasks, pure=False, retries=2)
-            for future, part in as_completed(futures, with_results=True):
-                future.release()  # a finished part is on our disk; workers need not keep it
-                yield part
-    except (OSError, TimeoutError, ValueError) as fault:
-        if isinstance(fault, VoxelError):
-            raise
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as fault:
         raise VoxelError(f"no Dask scheduler answers at {scheduler} ({fault}); expected e.g. tcp://host:8786") from None
-    except KilledWorker as fault:
-        raise VoxelError(f"the cluster gave up: {fault}") from None
+    with client:
+        yield client, as_completed, KilledWorker
 
 
 def progress(parts: Iterable[Part], total: int, done: int, unit: str, say: Callable[[str], None]) -> Iterator[Part]:
@@ -123,7 +133,7 @@ def progress(parts: Iterable[Part], total: int, done: int, unit: str, say: Calla
     start = last = time.monotonic()
     before = done
     for part in parts:
-        done += len(part.rows)
+        done += part.files
         now = time.monotonic()
         if now - last >= 3 or done == total:
             rate = (done - before) / max(now - start, 1e-9)
