@@ -29,7 +29,7 @@ def export(
     Parameters
     ----------
     kind : str
-        `mat` holds `Volume` alone, as the seed's files do; `npz` holds `voxels` (n, d, d, d) bool and `names`.
+        `mat` holds `Volume` alone, as the slides' files do; `npz` holds `voxels` (n, d, d, d) bool and `names`.
     surface : str
         Meshes: `marching-cubes` (smooth), or `cubes` (the outer faces, what every picture here shows). Units are voxels.
     up : str

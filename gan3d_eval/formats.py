@@ -20,7 +20,7 @@ from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, check_memory, 
 __all__ = ["VOXEL_SUFFIXES", "VoxelError", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
 
 VOXEL_SUFFIXES = frozenset({".mat", ".binvox", ".npy", ".npz", ".npy.gz"})
-MAT_NAMES = ("Volume", "instance", "voxels")  # the seed's, 3DShapeNets', others'
+MAT_NAMES = ("Volume", "instance", "voxels")  # the slides', 3DShapeNets', others'
 MAX_SIDE = 1024
 
 

@@ -1,6 +1,6 @@
 """Before and after: meshes beside their voxels, same camera, with what voxelising covered and lost.
 
-The seed's "function to visualize properly corresponding objects before and after the transition", and its issue #1, "loss of
+The slides' "function to visualize properly corresponding objects before and after the transition", and its issue #1, "loss of
 some details; edges with many triangles might have holes", made measurable.
 """
 

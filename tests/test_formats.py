@@ -52,7 +52,7 @@ def test_a_real_binvox_file_is_reproduced_byte_for_byte(real_data, tmp_path):
 
 
 def test_mat_holds_the_volume_and_nothing_else(tmp_path, grids):
-    """The seed's first files held the whole workspace."""
+    """The slides' first files held the whole workspace."""
     write_mat(tmp_path / "a.mat", grids[0])
     content = scipy.io.loadmat(tmp_path / "a.mat")
     assert [name for name in content if not name.startswith("__")] == ["Volume"]

@@ -127,7 +127,7 @@ def test_an_index_equal_to_the_number_of_vertices_proves_a_file_that_counts_from
 
 
 def test_a_mesh_that_never_uses_its_first_vertex_still_counts_from_0(real_data):
-    """What the seed called ill-defined and could not decide."""
+    """What the slides called ill-defined and could not decide."""
     for name, least in (("bathtub/train/bathtub_0001", 13), ("bathtub/train/bathtub_0004", 34), ("bed/train/bed_0001", 4)):
         mesh = read_mesh(real_data / f"meshes/modelnet/{name}.off")
         assert mesh.raw_faces.min() == least

@@ -14,7 +14,7 @@ from gan3d_model.data.synthetic import write_furniture
 from gan3d_model.data.voxelize import Voxelizer, voxelize
 from studies.view import view
 
-SEED = Voxelizer(32, solid=False, margin=0, method="polygon2voxel")
+SLIDES = Voxelizer(32, solid=False, margin=0, method="polygon2voxel")
 
 
 def frame(n):
@@ -57,10 +57,10 @@ def test_the_exact_voxeliser_leaves_no_surface_uncovered(tmp_path, how):
     assert (table["inflation"] > 1).all()
 
 
-def test_the_seeds_method_leaves_surface_uncovered():
+def test_the_slides_method_leaves_surface_uncovered():
     rng = np.random.default_rng(0)
     mesh = Mesh(rng.random((90, 3)), np.arange(90).reshape(-1, 3))
-    assert coverage(mesh, voxelize(mesh, SEED), SEED).uncovered > 0
+    assert coverage(mesh, voxelize(mesh, SLIDES), SLIDES).uncovered > 0
     exact = Voxelizer(32, solid=False)
     assert coverage(mesh, voxelize(mesh, exact), exact).uncovered == 0
 

@@ -1,4 +1,4 @@
-"""The exact voxeliser against an oracle in integers; no holes, no leaks, the right place; the seed's voxels bit for bit."""
+"""The exact voxeliser against an oracle in integers; no holes, no leaks, the right place; the slides' voxels bit for bit."""
 
 from __future__ import annotations
 
@@ -245,34 +245,34 @@ def test_settings_that_cannot_be_are_refused(how, reason):
         Voxelizer(**{"resolution": 16, **how})
 
 
-# --- the seed's method -----------------------------------------------------------------------------------------------------
+# --- the slides' method -----------------------------------------------------------------------------------------------------
 
-SEED = {"solid": False, "margin": 0, "method": "polygon2voxel"}
+SLIDES = {"solid": False, "margin": 0, "method": "polygon2voxel"}
 
 
-def test_the_seeds_voxels_are_reproduced_bit_for_bit(real_data):
-    """Nine meshes through the seed's own Matlab scripts, among them one that its reader shifts into garbage."""
+def test_the_slides_voxels_are_reproduced_bit_for_bit(real_data):
+    """Nine meshes through the slides' own Matlab scripts, among them one that its reader shifts into garbage."""
     expected = sorted((real_data / "polygon2voxel-64").glob("*.mat"))
     assert len(expected) == 9
     for path in expected:
         (mesh,) = (real_data / "meshes").glob(
             f"watertight/{path.stem[-1]}.off" if "watertight" in path.stem else f"modelnet/*/*/{path.stem}.off"
         )
-        made = voxelize(read_mesh(mesh), Voxelizer(64, **SEED))
+        made = voxelize(read_mesh(mesh), Voxelizer(64, **SLIDES))
         assert np.array_equal(made.grid, scipy.io.loadmat(path)["Volume"] > 0), path
 
 
-def test_the_seeds_method_leaves_holes_where_the_exact_one_has_none():
+def test_the_slides_method_leaves_holes_where_the_exact_one_has_none():
     """An edge length of √½ voxel between marked corners is too coarse: voxels that a face crosses in between stay empty."""
     slope = Mesh(np.array([[0, 0, 0], [1, 0.02, 0.031], [0.013, 1, 0.37]]), np.array([[0, 1, 2]]))
-    seeds = voxelize(slope, Voxelizer(64, **SEED)).grid.transpose(1, 0, 2)
+    seeds = voxelize(slope, Voxelizer(64, **SLIDES)).grid.transpose(1, 0, 2)
     exact = voxelize(slope, Voxelizer(64, solid=False, margin=0)).grid
     assert seeds.sum() < exact.sum()
 
 
-def test_the_seeds_reader_shifts_a_mesh_that_never_uses_its_first_vertex():
+def test_the_slides_reader_shifts_a_mesh_that_never_uses_its_first_vertex():
     box = trimesh.creation.box(extents=(4, 2, 1))
     stray = Mesh(np.vstack([[[0.1, 0.2, 0.3]], box.vertices]), np.asarray(box.faces) + 1)
     whole = mesh_of(box)
-    assert not np.array_equal(voxelize(stray, Voxelizer(32, **SEED)).grid, voxelize(whole, Voxelizer(32, **SEED)).grid)
+    assert not np.array_equal(voxelize(stray, Voxelizer(32, **SLIDES)).grid, voxelize(whole, Voxelizer(32, **SLIDES)).grid)
     assert np.array_equal(voxelize(stray, Voxelizer(32)).grid, voxelize(whole, Voxelizer(32)).grid)

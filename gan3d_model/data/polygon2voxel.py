@@ -1,4 +1,4 @@
-"""The seed's voxels, bit for bit: `load_off` followed by `polygon2voxel(FV, [d d d], 'auto')` of the slides.
+"""The slides' voxels, bit for bit: `load_off` followed by `polygon2voxel(FV, [d d d], 'auto')` in Matlab.
 
 For comparing with old `.mat` sets, not for new ones. What it does and the exact voxeliser does not: adds 1 to the indices
 only if the smallest is 0 (a mesh that never refers to its first vertex is read shifted by one); bounds all vertices, used
@@ -23,19 +23,19 @@ __all__ = ["polygon2voxel"]
 
 
 def polygon2voxel(mesh: Mesh, resolution: int) -> tuple[NDArray[np.bool_], float, NDArray[np.float64]]:
-    """Voxelise as the seed did.
+    """Voxelise as the slides did.
 
     Returns
     -------
     grid : (d, d, d) bool
-        Axes y, x, z, as in the seed's variable `Volume`.
+        Axes y, x, z, as in the slides' variable `Volume`.
     scale, offset : float, (3,) float64
         Grid coordinates (in the order of `grid`) = mesh coordinates × scale + offset; voxel i spans [i − ½, i + ½].
 
     Raises
     ------
     VoxelError
-        The seed's reader would have refused the mesh, or it has no extent.
+        The slides' reader would have refused the mesh, or it has no extent.
     """
     faces = mesh.raw_faces - (1 if mesh.raw_faces.min() > 0 else 0)
     if faces.max() >= len(mesh.vertices):

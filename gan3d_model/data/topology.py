@@ -1,6 +1,6 @@
 """What the triangles of a mesh say about each other: shared edges, and whether their indices count from 0 or from 1.
 
-The seed's second issue, "a few meshes are ill-defined: their triangle connection starts from the second vertex. There is
+The slides' second issue, "a few meshes are ill-defined: their triangle connection starts from the second vertex. There is
 no way to know". There is: OFF indices count from 0 by definition; an index equal to the number of vertices proves a file
 that counts from 1; and where both readings are possible, the wrong one joins vertices that have nothing to do with each
 other, which shows in the lengths of its edges.

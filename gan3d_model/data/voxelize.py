@@ -3,7 +3,7 @@
 A voxel is occupied if its closed cube and a triangle have a point in common (separating axes: Akenine-Möller, "Fast 3D
 triangle-box overlap testing", JGT 2001; split into one plane and three projections as by Schwarz & Seidel, "Fast parallel
 surface and solid voxelization on GPUs", SIGGRAPH Asia 2010, §3). Such a surface has no holes: no path of voxels that are
-neighbours by a face, an edge or a corner crosses it. The seed's own method is in `polygon2voxel`.
+neighbours by a face, an edge or a corner crosses it. The slides' own method is in `polygon2voxel`.
 
 Arithmetic is float64. Cubes are enlarged by `TOUCH` on all sides, far more than the rounding error for meshes within 10⁴
 voxels of the grid, so that a triangle which merely touches a cube counts on every machine, whichever way it is turned or
@@ -48,7 +48,7 @@ class Voxelizer:
     up: str = "z"
     """Axis of the source that points up; grids always have z (the last axis) up."""
     method: str = "exact"
-    """`exact`, or `polygon2voxel` for the seed's own voxels, bit for bit."""
+    """`exact`, or `polygon2voxel` for the slides' own voxels, bit for bit."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolution <= MAX_RESOLUTION:
