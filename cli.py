@@ -71,7 +71,9 @@ def say(line: str) -> None:
 
 
 run_argument = click.argument("run_dir", type=PathArg)
-seed_option = click.option("--seed", default=0, show_default=True, help="Root of every random choice.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Root of every random choice."
+)
 force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
@@ -122,6 +124,8 @@ class ConfigCommand(click.Command):
             choices, doc = typing.get_args(hints[field.name]), field.metadata["doc"]
             kind: Any = click.Choice(choices) if choices else hints[field.name]
             name = "--" + field.name.replace("_", "-")
+            if kind is bool:
+                name = f"{name}/--no-{name[2:]}"
             made.append(click.Option([name], type=kind, default=None, show_default=False, help=doc[0].upper() + doc[1:]))
         own = super().get_params(ctx)
         return [*own[:-1], *made, own[-1]]
@@ -184,7 +188,11 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
 @click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
 @click.option("--names", default="", help="Arrays: names of labels 0, 1, …, separated by commas.")
 @voxelizer_options
-@click.option("--fix", default="", help="Leave out what the audit warns of: drop-empty, dedupe, or both, with a comma.")
+@click.option(
+    "--fix",
+    default="",
+    help="drop-empty, dedupe (one of identical shapes stays, in train; none if labels differ), or both.",
+)
 @click.option("--scheduler", help="Address of a Dask cluster that sees SOURCE under the same path (tcp://host:8786).")
 @click.option("--audit/--no-audit", "check", default=True, help="Look for defects of the result.")
 @force_option
@@ -209,13 +217,18 @@ def prepare(
     shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
+    for reason, count in shapes.info["rejected_for"].items():
+        say(f"left out, {count}: {reason}")
     if shapes.info["rejected"]:
-        say(f"{shapes.info['rejected']} shapes rejected, listed in {dataset_dir}/rejected.csv")
+        say(f"{shapes.info['rejected']} left out in all, listed in {dataset_dir}/rejected.csv")
     leaking = int(shapes.table["flags"].str.contains("leaks").sum())
     if leaking:
         say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
-    for finding in findings(verb(shapes)[0]) if check else []:
+    found = findings(verb(shapes)[0]) if check else []
+    for finding in found:
         say(f"audit: {finding}")
+    if found:
+        say(f"which shapes these are: python cli.py audit {dataset_dir} --out shapes.csv")
     if how.resolution not in RESOLUTIONS:
         fitting = ", ".join(map(str, RESOLUTIONS))
         say(f"note: networks train at resolutions {fitting}; at {how.resolution} this set serves for judging only")
@@ -284,7 +297,14 @@ def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: b
 @click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
 @seed_option
 def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
-    """Before and after: meshes of SOURCE beside their voxels, with what voxelising covered and lost."""
+    """Before and after: meshes of SOURCE beside their voxels, with what voxelising covered and lost.
+
+    \b
+    uncovered      share of the surface that lies in empty voxels: holes
+    inflation      volume, as a multiple of that at twice the resolution
+    tunnels        openings one can see through; finer_tunnels: at twice the resolution
+    pieces         parts that do not touch
+    """
     from gan3d_eval.render import RenderError
     from studies.view import view as run
 
@@ -320,9 +340,25 @@ def export(
 
     is_dataset = (source / "dataset.json").is_file()
     shapes = VoxelSet.open(source).select(list(classes)) if is_dataset else RunDir.open(source).samples(samples)
-    paths = verb(shapes.take(range(len(shapes))[:n_samples]), folder, **how)
-    say(f"wrote {len(paths)} files")
+    shapes = shapes.take(range(len(shapes))[:n_samples])
+    paths = verb(shapes, folder, **how)
+    skipped = (
+        f"; {len(shapes) - len(paths)} empty shapes have no mesh" if how["kind"] != "npz" and len(paths) < len(shapes) else ""
+    )
+    say(f"wrote {len(paths)} files{skipped}")
     click.echo(folder)
+
+
+def fitting(resolution: int, dataset: Path) -> int:
+    """The dataset's resolution, if networks of that size exist."""
+    from gan3d_model.config import RESOLUTIONS, ConfigError
+
+    if resolution not in RESOLUTIONS:
+        known = ", ".join(map(str, RESOLUTIONS))
+        raise ConfigError(
+            f"{dataset} has resolution {resolution}, and networks have {known}; prepare it again with one of these"
+        )
+    return resolution
 
 
 # --- training ----------------------------------------------------------------------------------------------------------------
@@ -336,11 +372,12 @@ def export(
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
+@click.option("--stop-on", default="", help="Failures that end the run, with commas: gate-deadlock, empty, collapsed …")
 @click.option("--dry-run", is_flag=True, help="Print the settings and stop.")
 @device_option
 def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str | None, config_file: Path | None, runs: Path | None,
-    out: Path | None, run_dir: Path | None, dry_run: bool, device: str, **settings: Any,
+    out: Path | None, run_dir: Path | None, dry_run: bool, device: str, stop_on: str, **settings: Any,
 ) -> None:  # fmt: skip
     """Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
 
@@ -358,7 +395,7 @@ def train(
     base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
     dataset = VoxelSet.open(dataset_dir)
     if not run:
-        settings["resolution"] = settings["resolution"] or dataset.resolution
+        settings["resolution"] = settings["resolution"] or fitting(dataset.resolution, dataset_dir)
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
     if dry_run:
@@ -366,6 +403,8 @@ def train(
         return
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
+    if empty := int((shapes.volume == 0).sum()):
+        say(f"warning: {empty} of the {len(shapes)} training shapes are empty; `prepare --fix drop-empty` leaves them out")
     from gan3d_model.players import pick_device
     from gan3d_model.runs import create_run, resume_run
     from gan3d_model.train import train as play
@@ -376,7 +415,7 @@ def train(
     else:
         run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
     say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
-    play(config, shapes, run, device, say)
+    play(config, shapes, run, device, say, split(stop_on))
     click.echo(run.path)
 
 

@@ -28,7 +28,7 @@ __all__ = ["FINDINGS", "VERB", "audit", "findings", "why_unfit"]
 VERB = "audit"
 NEAR_EMPTY = 0.05  # share of the class's median volume below which a shape is almost empty
 SMALL_CLASS = 10  # with fewer shapes the median of a class says little, and the whole set's is taken
-ONE_SIZE = 0.9  # share of shapes with the same longest side from which the set counts as scaled to one size
+ONE_SIZE = 0.6  # share of shapes with the same longest side from which the set counts as scaled to one size
 NEIGHBOURS = 32  # that are looked at; shapes in a larger cluster of near duplicates are found through these
 HUB = 10  # if neighbours fell by chance (Poisson, mean 1), one shape in nine million would be that of ten others
 DEDUPE = "repair: prepare --fix dedupe"
@@ -50,12 +50,12 @@ FINDINGS = {
     "and every diversity comes out too low; choose by hand, no option removes them",
     "near-leak": "a near duplicate (Jaccard distance at most {near:g}) is in training, and no exact one. They make memorising "
     "look like generalising; choose by hand, no option removes them",
-    "undersized": "shorter than the {usual} voxels to which this set is scaled; {empty} of them are empty. Often a vertex that "
-    "no face uses took part in the scaling; prepare them again from their meshes",
+    "undersized": "shorter than the {usual} voxels to which this set is scaled{empty}. Often a vertex that no face uses took "
+    "part in the scaling; prepare them again from their meshes",
     "hub": f"nearest neighbour of {HUB} others or more. A search under L1 returns them again and again, for small shapes win; "
     "read Jaccard beside L1",
-    "mixed-kinds": "{minority}, while {majority:,} are {other}. Distances then measure the filling and not the form; prepare "
-    "all with --solid, or all with --surface",
+    "mixed-kinds": "{minority}, while {majority:,} are {other}. Distances then measure the filling and not the form; fill "
+    "them all, or none (of meshes: shapes that leak stay hollow)",
     "several-parts": "in more than one part: detached voxels, or links thinner than the grid. Parts in a generated shape are "
     "then no fault in themselves",
     "count-mismatch": "not those of {which}, which this is by its classes and most of their sizes ({wrong}). Results on it do "
@@ -94,9 +94,10 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
     Raises
     ------
     VoxelError
-        No shapes, or `near` out of range.
+        No shapes, `near` out of range, or voxels that are not those of the hash in `dataset.json`.
     """
     started = time.perf_counter()
+    _check_hash(shapes)
     if not 0 <= near < 1:
         raise VoxelError(f"near duplicates up to Jaccard distance {near:g} asked for; expected a number in [0, 1)")
     facts = statistics(shapes)
@@ -106,8 +107,11 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
         "n": len(facts), "held_out": int((facts["split"] != "train").sum()), "distinct": int(facts["group"].nunique()),
         "solid": kinds["solid"], "surface": kinds["surface"], "thin": kinds["thin"],
     }  # fmt: skip
-    texts: dict[str, Any] = {"near": near, "empty": kinds["empty"]}  # what the sentences name
+    empty = f" ({kinds['empty']} of them empty)" * bool(kinds["empty"])
+    texts: dict[str, Any] = {"near": near, "empty": empty}  # what the sentences name
     absent = {}
+    if (shapes.info.get("grid") or {}).get("fill") == "surface":
+        absent["mixed-kinds"] = "all are made as surfaces: what is solid is so by its thickness"
     if values["held_out"] in {0, len(facts)}:
         absent = dict.fromkeys(LEAKS, f"{values['held_out']} of {len(facts)} shapes are held out: there is nothing to leak")
     found = _alone(facts, texts, absent) | _copies(facts)
@@ -129,6 +133,13 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
     options = {"near": near, "near_empty": NEAR_EMPTY, "one_size": ONE_SIZE, "neighbours": NEIGHBOURS, "hub": HUB}
     inputs = {"dataset": shapes.identity()}
     return Result(VERB, protocol, inputs, options, values, {}, notes=notes + NOTES, absent=absent, started=started), rows
+
+
+def _check_hash(shapes: VoxelSet) -> None:
+    """Refuse a dataset whose voxels are not those that were written (VoxelError)."""
+    if shapes.info.get("n") == len(shapes) and shapes.info.get("sha256", shapes.sha256) != shapes.sha256:
+        name = shapes.info.get("name")
+        raise VoxelError(f"{name}: its voxels are not those that dataset.json has the hash of; prepare it again")
 
 
 def findings(result: Result) -> list[str]:

@@ -37,7 +37,8 @@ NOTES = [
     "Occupancy and extents are shares of the grid, margin included; medians are over the shapes that are not empty.",
     "Symmetry, kinds, parts and diversity depend on the resolution: a coarse grid loses detail, closes gaps and thickens "
     "walls. So does the occupancy of shells, which falls as the resolution rises. Compare these at one resolution only.",
-    "Diversity is that of the grids as they stand: another place or size of the same form counts as difference.",
+    "Diversity: Jaccard distance to the nearest other (nn) and between any two (pair) of as many shapes as `drawn` says; that "
+    "of the grids as they stand: another place or size of the same form counts as difference.",
 ]
 
 
@@ -82,7 +83,8 @@ def describe(datasets: Sequence[VoxelSet], n: int = 200, seed: int = 0) -> tuple
         there = part.index[part["volume"] > 0]
         rows.append(_summary(label, part) | (diversity(shapes.take(there), drawn, seed) if size >= MIN_SHAPES else {}))
     values, intervals, absent = _of_whole_sets(rows)
-    notes = [f"{NO_DIVERSITY}: {row['dataset']}/{row['class']}." for row in rows if "drawn" not in row]
+    small = [f"{row['dataset']}/{row['class']}" for row in rows if "drawn" not in row]
+    notes = [f"{NO_DIVERSITY}: {', '.join(small)}."] if small else []
     for of in published().to_dict("records"):
         notes.append(f"Published: {of['name']}, {of['shapes']:,} shapes in {of['categories']} categories ({of['source']}).")
     inputs = {name: shapes.identity() for name, shapes in zip(names, datasets, strict=True)}
@@ -139,8 +141,10 @@ def table(rows: pd.DataFrame) -> str:
     for measure in MEASURES:
         if measure in shown:
             ends = zip(shown[measure], shown.pop(f"{measure}_low"), shown.pop(f"{measure}_high"), strict=True)
-            shown[measure] = [f"{middle:.3f} [{low:.3f}, {high:.3f}]" for middle, low, high in ends]
-    return shown.T.map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)).to_string()
+            shown[measure] = ["absent" if pd.isna(m) else f"{m:.3f} [{low:.3f}, {high:.3f}]" for m, low, high in ends]
+    return shown.T.map(
+        lambda value: str(value) if not isinstance(value, float) else "absent" if pd.isna(value) else f"{value:.3f}"
+    ).to_string()
 
 
 def published() -> pd.DataFrame:

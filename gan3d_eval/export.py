@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,37 +30,64 @@ def export(
     Parameters
     ----------
     kind : str
-        `mat` holds `Volume` alone, as the slides' files do; `npz` holds `voxels` (n, d, d, d) bool and `names`.
+        `mat` holds `Volume` alone, as the slides' files do; `npz` holds all shapes (see `_write_npz`).
     surface : str
         Meshes: `marching-cubes` (smooth), or `cubes` (the outer faces, what every picture here shows). Units are voxels.
     up : str
         binvox: the axis that is up in the file, `z` as here or `y` as ShapeNet's.
 
+    Returns
+    -------
+    list of Path
+        The files; of empty shapes there are no meshes.
+
     Raises
     ------
     VoxelError
-        A file is there and not `force`, or no such format.
+        A file is there and not `force`, no such format, `folder` is a dataset or a run, or all shapes are empty.
     """
     if kind not in FORMATS or surface not in SURFACES:
         raise VoxelError(f"no format {kind} {surface}; there are {', '.join(FORMATS)}; {' and '.join(SURFACES)}")
     paths = _paths(shapes, folder, kind)
+    if any((folder / mark).is_file() for mark in ("dataset.json", "run.json")):
+        raise VoxelError(f"{folder} is a dataset or a run; export to a folder of its own")
     if (taken := [path for path in paths if path.exists()]) and not force:
         raise VoxelError(f"{taken[0]} already exists; choose another folder, or pass --force to replace it")
     if kind == "npz":
-        with atomic_file(paths[0]) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, voxels=shapes.grids(), names=np.array(shapes.names))
+        _write_npz(paths[0], shapes)
         return paths
     write: dict[str, Callable[[Path, NDArray[np.bool_]], None]] = {
         "mat": write_mat, "binvox": lambda path, grid: write_binvox(path, grid, up),
     }  # fmt: skip
     extract = marching_cubes if surface == "marching-cubes" else _cubes
-    for row, path in enumerate(paths):
+    solid = [(row, path) for row, path in enumerate(paths) if kind in write or shapes.volume[row]]
+    if not solid:
+        raise VoxelError(f"{folder}: all {len(shapes)} shapes are empty, and no program reads a mesh of nothing")
+    for row, path in solid:
         grid = shapes.grids([row])[0]
         if kind in write:
             write[kind](path, grid)
         else:
             write_mesh(path, *extract(grid))
-    return paths
+    return [path for _, path in solid]
+
+
+def _write_npz(path: Path, shapes: VoxelSet) -> None:
+    """Samples: `voxels`, `names`; datasets: `X_<split>`, `y_<split>`, `names_<split>`, `classes`, as `prepare` reads them."""
+    table = shapes.table
+    arrays: dict[str, Any] = {}
+    if "class" in table and "split" in table:
+        classes = sorted(set(table["class"]))
+        labels = table["class"].map(classes.index).to_numpy()
+        for split in dict.fromkeys(table["split"]):
+            rows = np.flatnonzero(table["split"] == split)
+            arrays |= {f"X_{split}": shapes.grids(rows), f"y_{split}": labels[rows]}
+            arrays |= {f"names_{split}": np.array([shapes.names[row] for row in rows])}
+        arrays["classes"] = np.array(classes)
+    else:
+        arrays = {"voxels": shapes.grids(), "names": np.array(shapes.names)}
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _paths(shapes: VoxelSet, folder: Path, kind: str) -> list[Path]:
@@ -105,16 +133,15 @@ def _cubes(grid: NDArray[np.bool_]) -> Surface:
 
 
 def write_mesh(path: Path, points: NDArray[np.float32], faces: NDArray[np.int64]) -> None:
-    """Write triangles as `.ply`, `.stl` or `.obj`, by the path's suffix; atomically."""
+    """Write triangles, outside counter-clockwise, as `.ply`, `.stl` or `.obj` by the path's suffix; atomically."""
     import pyvista
 
-    if len(faces) == 0:
-        raise VoxelError(f"{path}: the shape is empty, and a mesh of nothing is no file that others read")
     mesh = pyvista.PolyData.from_regular_faces(points, faces)
     with atomic_file(path) as temporary:
         named = temporary.with_suffix(path.suffix)  # VTK chooses the format by the name
         try:
-            mesh.save(named)
+            # VTK would turn faces where more than two meet at an edge, as they do where cubes touch at an edge only.
+            mesh.save(named, recompute_normals=False)
             named.replace(temporary)
         finally:
             named.unlink(missing_ok=True)

@@ -65,7 +65,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     If the block raises (a full disk, ctrl-C) the temporary file is removed and what stood at `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -74,6 +77,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as fault:
+        if fault.filename in {None, name}:  # a full disk, mostly: the user knows `path`, not our temporary name
+            raise OSError(fault.errno, fault.strerror or str(fault), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

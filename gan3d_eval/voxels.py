@@ -143,7 +143,8 @@ class VoxelSet:
         d, voxels along each axis.
     table : DataFrame of n rows
         At least `name`; datasets also have `class`, `split`, `source`, `sha256`, `occupied`, `components`, `flags`;
-        those made from meshes also `scale` and `offset_x` … (grid = mesh × scale + offset).
+        those made from meshes also `scale` and `offset_x` … (grid = mesh × scale + offset, the mesh turned to
+        the grid's axes first: z up; `dataset.json` says yxz where x and y are swapped too).
     info : dict
         `dataset.json` (sources, voxeliser, counts), or empty.
     """

@@ -23,6 +23,7 @@ __all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "TrainConfig", "load_toml"]
 RESOLUTIONS = (16, 32, 64, 128)
 Prior = Literal["uniform", "normal", "normal0.33"]
 Schedule = Literal["constant", "step", "cosine"]
+Init = Literal["torch", "normal0.02"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -61,10 +62,22 @@ class TrainConfig:
     lr_decay: float = setting(0.5, "factor of one decay", 0, 1)
 
     gate: float = setting(0.8, "D is updated only while its batch accuracy is at most this; 1 = always [paper: 0.8]", 0, 1)
+    gate_window: int = setting(1, "batches over which the gate's accuracy is averaged [paper: 1, the last one]", 1, 10**6)
     real_low: float = setting(0.7, "lower end of D's labels for real shapes [slides: 0.7; paper: 1]", 0, 2)
     real_high: float = setting(1.2, "upper end of D's labels for real shapes [slides: 1.2; paper: 1]", 0, 2)
     fake_low: float = setting(0.0, "lower end of D's labels for generated shapes [both: 0]", -1, 1)
     fake_high: float = setting(0.3, "upper end of D's labels for generated shapes [slides: 0.3; paper: 0]", -1, 1)
+    label_anneal: float = setting(
+        0.0, "share of training after which D's labels have moved to 1 and 0 [slides' idea]; 0 = they stay", 0, 1
+    )
+    r1: float = setting(0.0, "weight γ of the penalty on D's gradient at real shapes [Mescheder et al. 2018, R1]", 0, 10**6)
+    r1_every: int = setting(4, "steps from one penalty to the next, which counts for all [StyleGAN2, lazy: 16]", 1, 10**6)
+    spectral_norm: bool = setting(False, "divide D's weights by their largest singular value [Miyato et al. 2018]")
+    instance_noise: float = setting(0.0, "σ of noise on what D sees, falling to 0 over training [Sønderby et al. 2017]", 0, 10)
+    mirror: bool = setting(False, "D sees real and generated shapes mirrored half of the time [Zhao et al. 2020]")
+    shift: int = setting(0, "D sees both moved by up to so many voxels along each axis [Zhao et al. 2020]", 0, 64)
+    cutout: float = setting(0.0, "D sees both without a cube of this share of the side [Zhao et al. 2020: 0.5]", 0, 0.9)
+    init: Init = setting("torch", "weights at the start: PyTorch's default, or N(0, 0.02²) [Radford et al. 2016, DCGAN]")
     ema: float = setting(
         0.0, "decay per step of the average of G's weights that is sampled from; 0 = G itself [paper]", 0, 0.99999
     )

@@ -13,7 +13,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gan3d_model.config import TrainConfig
 
-__all__ = ["accuracy", "discriminator_loss", "draw_labels", "draw_latents", "gate_is_open", "generator_loss", "stream"]
+__all__ = [
+    "accuracy",
+    "discriminator_loss",
+    "draw_labels",
+    "draw_latents",
+    "gate_is_open",
+    "generator_loss",
+    "gradient_penalty",
+    "stream",
+]
 
 
 def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
@@ -34,11 +43,16 @@ def draw_latents(config: TrainConfig, n: int, generator: torch.Generator) -> Ten
     return latents * 0.33 if config.prior == "normal0.33" else latents
 
 
-def draw_labels(config: TrainConfig, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw D's targets for n real and n generated shapes, `(n,) float32` each, uniform in the config's ranges."""
+def draw_labels(config: TrainConfig, n: int, generator: torch.Generator, progress: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Draw D's targets for n real and n generated shapes, `(n,) float32` each, uniform in the config's ranges.
+
+    When `progress` in [0, 1] of the training is done, the ranges have moved by progress/label_anneal of the way to 1 and to 0:
+    the slides' idea of "alfa and beta smoothly and slowly" going there, for a smoothed D is never a perfect one.
+    """
     real = config.real_low + (config.real_high - config.real_low) * torch.rand(n, generator=generator)
     fake = config.fake_low + (config.fake_high - config.fake_low) * torch.rand(n, generator=generator)
-    return real, fake
+    moved = min(1.0, progress / config.label_anneal) if config.label_anneal else 0.0
+    return real + moved * (1 - real), fake * (1 - moved)
 
 
 def discriminator_loss(logits_real: Tensor, logits_fake: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +65,15 @@ def discriminator_loss(logits_real: Tensor, logits_fake: Tensor, real: Tensor, f
 def generator_loss(logits_fake: Tensor) -> Tensor:
     """−log D(G(z)), mean over the batch, `()`: never smoothed."""
     return binary_cross_entropy_with_logits(logits_fake, torch.ones_like(logits_fake))
+
+
+def gradient_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
+    """R1: ½ E‖∇D(x)‖² at real shapes (Mescheder et al. 2018, "Which training methods for GANs do actually converge?", eq. 9).
+
+    `real` `(B, D, D, D)` must have required a gradient when D saw it; the result can itself be differentiated.
+    """
+    (slope,) = torch.autograd.grad(logits_real.sum(), real, create_graph=True)
+    return 0.5 * slope.square().flatten(1).sum(dim=1).mean()
 
 
 def accuracy(logits_real: Tensor, logits_fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,9 +80,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Map grids `(B, D, D, D)` to one logit each, `(B,)`: above 0 = judged real. Shapes below: D = 64, base 64."""
+    """Map grids `(B, D, D, D)` to one logit each, `(B,)`: above 0 = judged real. Shapes below: D = 64, base 64.
 
-    def __init__(self, resolution: int = 64, base_channels: int = 64) -> None:
+    With `spectral_norm` every weight is divided by its largest singular value (Miyato et al. 2018, one power iteration).
+    """
+
+    def __init__(self, resolution: int = 64, base_channels: int = 64, spectral_norm: bool = False) -> None:
         super().__init__()
         widths = channels(resolution, base_channels)[::-1]
         blocks = []  # (B, 64, 32, 32, 32), (B, 128, 16, …), (B, 256, 8, …), (B, 512, 4, 4, 4)
@@ -91,6 +94,10 @@ class Discriminator(nn.Module):
             blocks.append(nn.Sequential(conv, nn.BatchNorm3d(after), nn.LeakyReLU(0.2)))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)  # (B, 1, 1, 1, 1)
+        if spectral_norm:
+            for layer in [*self.modules()]:
+                if isinstance(layer, nn.Conv3d):
+                    nn.utils.parametrizations.spectral_norm(layer)
 
     def forward(self, grids: Tensor) -> Tensor:
         """`(B, D, D, D)` → logits `(B,)`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import pickle
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
@@ -19,7 +19,7 @@ from gan3d_model.networks import Discriminator, Generator
 
 __all__ = ["CheckpointError", "Players", "pick_device", "read_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CheckpointError(Gan3dError):
@@ -41,45 +41,64 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @dataclasses.dataclass
 class Players:
-    """G, D, their Adam optimisers, and the average of G (None when `config.ema` is 0)."""
+    """G, D, their Adam optimisers, the average of G (None when `config.ema` is 0), and D's latest accuracies."""
 
     config: TrainConfig
     generator: nn.Module
     discriminator: nn.Module
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
-    average: AveragedModel | None
+    average: nn.Module | None
+    recent: list[float] = dataclasses.field(default_factory=list)
+    """Accuracies of the last `gate_window` batches, the newest last."""
 
     @classmethod
     def build(cls, config: TrainConfig, device: torch.device) -> Players:
-        """Build both players with PyTorch's default initialisation under `config.seed`, and their optimisers."""
+        """Build both players under `config.seed`, and their optimisers."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(config.resolution, config.base_channels, config.latent_dim)
-            discriminator = Discriminator(config.resolution, config.base_channels)
+            discriminator = Discriminator(config.resolution, config.base_channels, config.spectral_norm)
+            if config.init == "normal0.02":
+                for player in (generator, discriminator):
+                    player.apply(_init_normal)
         players = [p.to(device=device, memory_format=torch.channels_last_3d) for p in (generator, discriminator)]  # type: ignore[call-overload]
         adam = [
             torch.optim.Adam(player.parameters(), lr, (config.beta1, config.beta2), fused=True)
             for player, lr in zip(players, (config.lr_g, config.lr_d), strict=True)
         ]
-        decay = get_ema_multi_avg_fn(config.ema)
-        average = AveragedModel(players[0], multi_avg_fn=decay, use_buffers=True) if config.ema else None
+        average = copy.deepcopy(players[0]).requires_grad_(False) if config.ema else None
         return cls(config, players[0], players[1], adam[0], adam[1], average)
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Move the average towards G as it is after `step`; young averages move faster, or they would remember the noise."""
+        if self.average is None:
+            return
+        weight = 1 - min(self.config.ema, (1 + step) / (10 + step))  # warm-up as in TensorFlow's ExponentialMovingAverage
+        for mean, value in zip(self.average.state_dict().values(), self.generator.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:
+                mean.copy_(value)
 
     @property
     def sampler(self) -> nn.Module:
         """The generator to sample from: the average when there is one."""
-        return self.generator if self.average is None else self.average.module
+        return self.generator if self.average is None else self.average
+
+    def _parts(self) -> dict[str, Any]:
+        """Whatever has a state dict; None where the config has no such part."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in {"config", "recent"}}
 
     def state(self) -> dict[str, Any]:
-        """State dicts of all parts."""
-        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        """State dicts of all parts, and the accuracies that the gate remembers."""
+        return {name: part.state_dict() for name, part in self._parts().items() if part is not None} | {"recent": self.recent}
 
     def load(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture."""
-        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "config"}
-        for name, part in parts.items():
+        self.recent = list(checkpoint["recent"])
+        for name, part in self._parts().items():
             if part is None:
                 continue
             try:
@@ -111,6 +130,14 @@ class Players:
             self.load(content, path)
             return int(content["step"])
         return 0
+
+
+def _init_normal(layer: nn.Module) -> None:
+    """DCGAN's start (Radford et al. 2016): convolutions N(0, 0.02²), batch normalisation's scale N(1, 0.02²)."""
+    if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, nn.BatchNorm3d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import filelock
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
+from gan3d_model.augment import augment, augments
 from gan3d_model.config import TrainConfig
+from gan3d_model.detectors import Detectors, Failed, Watch
 from gan3d_model.losses import (
     accuracy,
     discriminator_loss,
@@ -33,19 +35,16 @@ from gan3d_model.losses import (
     draw_latents,
     gate_is_open,
     generator_loss,
+    gradient_penalty,
     stream,
 )
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import check_fit, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 
-__all__ = ["Diverged", "Interrupted", "train"]
+__all__ = ["Failed", "Interrupted", "train"]
 
 PROGRESS_SAMPLES = 16
-
-
-class Diverged(Gan3dError):
-    """A loss became NaN or infinite."""
 
 
 class Interrupted(Gan3dError):
@@ -55,8 +54,9 @@ class Interrupted(Gan3dError):
 
 
 def train(
-    config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print
-) -> RunDir:
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print,
+    stop_on: Collection[str] = (),
+) -> RunDir:  # fmt: skip
     """Train from the newest checkpoint of `run` (or from the start) to `config.epochs`, then draw the evaluation set.
 
     Parameters
@@ -69,27 +69,34 @@ def train(
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` …
     say : callable
-        Receives a line of progress now and then.
+        Receives a line of progress now and then, and the diagnosis of each failure that is detected.
+    stop_on : collection of str
+        Failures (names of `detectors.FAILURES`) that end the training after a checkpoint.
 
     Raises
     ------
-    Diverged, Interrupted, Gan3dError
+    Failed, Interrupted, Gan3dError
         After the run's `status` has been set to `failed` or `interrupted`.
     """
     place = pick_device(device)
     check_fit(config, shapes)
     with _alone(run):
-        return _play(config, shapes, run, place, say)
+        return _play(config, shapes, run, place, say, stop_on)
 
 
-def _play(config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None]) -> RunDir:
+def _play(
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None],
+    stop_on: Collection[str],
+) -> RunDir:  # fmt: skip
     """Play the game to its end, and leave the run with the status that it deserves."""
     try:
         run = run.update(status="running")
         players = Players.build(config, place)
         first = players.restore(run)
+        run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
+        watch = Watch(run, Detectors.of(shapes, config), say, stop_on)
         with run.metrics_log(upto=first) as log, _tensorboard(run, first) as board, _stop_signals() as stopped:
-            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say)
+            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say, watch)
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
@@ -103,6 +110,7 @@ def _play(config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.devic
 def _loop(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
     log: Callable[[dict[str, float]], Any], board: Any, stopped: Callable[[], bool], say: Callable[[str], None],
+    watch: Watch,
 ) -> int:  # fmt: skip
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D = players.generator, players.discriminator
@@ -113,39 +121,52 @@ def _loop(
     half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
     begin = said = time.perf_counter()
 
+    def see(grids: Tensor, name: str, step: int, progress: float) -> Tensor:
+        return augment(grids, config, progress, stream(config.seed, name, step)) if augments(config) else grids
+
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
-        factor = lr_factor(config, (step - 1) / steps)
+        progress = (step - 1) / steps
+        factor = lr_factor(config, progress)
         _set_rate(players.optimizer_g, config.lr_g * factor)
         _set_rate(players.optimizer_d, config.lr_d * factor)
 
         # A batch of real shapes, of latents and of labels.
         real = unpack_on_device(data[batch_rows(config.seed, n, batch, step)], config.resolution)  # (B, D, D, D)
         latents = draw_latents(config, batch, stream(config.seed, "latents", step)).to(device)  # (B, z)
-        label_real, label_fake = (x.to(device) for x in draw_labels(config, batch, stream(config.seed, "labels", step)))
+        label_real, label_fake = (
+            x.to(device) for x in draw_labels(config, batch, stream(config.seed, "labels", step), progress)
+        )
 
         # G imagines one batch, which both players use.
         with half():
             fake = G(latents)  # (B, D, D, D)
 
-        # D judges both batches. Detached: D's step sends no gradient into G.
+        # D judges both batches, changed alike. Detached: D's step sends no gradient into G.
+        real = see(real, "see-real", step, progress)
+        punish = config.r1 > 0 and step % config.r1_every == 0
         with half():
-            logits_real, logits_fake = D(real), D(fake.detach())  # (B,), (B,)
+            logits_real = D(real.requires_grad_(punish))  # (B,)
+            logits_fake = D(see(fake.detach(), "see-fake", step, progress))  # (B,)
         logits_real, logits_fake = logits_real.float(), logits_fake.float()
         loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, label_real, label_fake)
         acc_real, acc_fake = (x.item() for x in accuracy(logits_real, logits_fake))
 
         # The gate: D learns only while it is not too good already.
         acc = (acc_real + acc_fake) / 2
-        if updated := gate_is_open(acc, config.gate):
+        players.recent = [*players.recent, acc][-config.gate_window :]
+        if updated := gate_is_open(sum(players.recent) / len(players.recent), config.gate):
+            loss = loss_real + loss_fake
+            if punish:  # lazily: one penalty stands for those of all steps since the last
+                loss = loss + config.r1 * config.r1_every * gradient_penalty(logits_real, real)
             players.optimizer_d.zero_grad()
-            (loss_real + loss_fake).backward()
+            loss.backward()
             players.optimizer_d.step()
 
         # G learns to be called real by D as D now is. D's weights need no gradient here.
         D.requires_grad_(False)
         with half():
-            logits = D(fake)
+            logits = D(see(fake, "see-fake-again", step, progress))
         loss_g = generator_loss(logits.float())
         players.optimizer_g.zero_grad()
         loss_g.backward()
@@ -153,8 +174,7 @@ def _loop(
         D.requires_grad_(True)
 
         # The average of G follows G.
-        if players.average is not None:
-            players.average.update_parameters(G)
+        players.follow(step)
 
         # One row of the log.
         now, epoch = time.perf_counter(), step * batch / n
@@ -167,19 +187,21 @@ def _loop(
         log(row)
         for name in ("loss_d", "loss_g", "acc_d", "d_updated", "occupancy_g", "lr_g"):
             board.add_scalar(name, row[name], step)
-        if not math.isfinite(row["loss_d"] + row["loss_g"]):
-            raise Diverged(f"{run.path}: a loss is no longer finite at step {step}; lower the learning rates")
+        watch.row(row)
         if now - said > 10 or step == steps:
             said, left = now, (now - begin) / (step - first) * (steps - step)
             say(f"epoch {min(epoch, config.epochs):.1f}/{config.epochs}  loss D {row['loss_d']:.3f} G {row['loss_g']:.3f}  "
                 f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
-        stop = stopped()
+        stop = stopped() or bool(watch.fatal)
         if _due(step, steps, n, batch, config.sample_every):
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
+            watch.samples(run.samples(f"{step:06d}"), step)
         if _due(step, steps, n, batch, config.checkpoint_every) or stop:
             players.save(run, step)
+        if watch.fatal:
+            raise Failed(watch.fatal)
         if stop and step < steps:
             raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
     return steps

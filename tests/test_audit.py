@@ -143,11 +143,11 @@ def cut(i):
     return grid
 
 
-def test_undersized_is_shorter_than_what_nine_tenths_share():
+def test_undersized_is_shorter_than_what_most_share():
     result, table = audit(shapes(*clean(), (cut(30), "a", "train")))
     assert found(table, "undersized") == [24]
     assert any("shorter than the 8 voxels" in note for note in result.notes)
-    result, _ = audit(shapes(*clean(), *[(cut(i), "a", "train") for i in range(31, 41)]))
+    result, _ = audit(shapes(*clean(), *[(cut(i), "a", "train") for i in range(31, 61)]))
     assert "undersized" not in result.values
     assert "not scaled to one size" in result.absent["undersized"]
 
@@ -280,3 +280,17 @@ def test_the_known_defects_of_a_public_modelnet10_are_found_exactly(real_data):
     assert (values["solid"], values["surface"], values["thin"]) == (3826, 1, 1064)
     assert values["hub_max"] > 100  # the empty grid
     assert found(table, "empty")[0] in found(table, "hub")
+
+
+def test_voxels_that_are_not_those_of_the_hash_are_refused(tmp_path):
+    one = VoxelSet.from_grids(np.array([shape(i) for i in range(3)]))
+    good = VoxelSet(one.packed, one.resolution, one.table, {"name": "d", "n": 3, "sha256": one.sha256})
+    audit(good)
+    with pytest.raises(VoxelError, match=r"d: its voxels are not those that dataset\.json has the hash of"):
+        audit(VoxelSet(one.packed ^ 1, one.resolution, one.table, good.info))
+
+
+def test_what_was_made_as_surfaces_is_not_called_a_mixture():
+    few = shapes(*clean())
+    made = VoxelSet(few.packed, few.resolution, few.table, {"grid": {"fill": "surface"}})
+    assert "made as surfaces" in audit(made)[0].absent["mixed-kinds"]

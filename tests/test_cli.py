@@ -220,17 +220,23 @@ def test_prepare_says_what_it_found_and_prints_the_dataset(cli, meshes, tmp_path
     assert result.exit_code == 0
     assert result.stdout.strip() == str(tmp_path / "d")
     assert "sofa           test 1  train 3" in result.stderr
-    assert "1 shapes rejected, listed in" in result.stderr
+    assert "left out, 1: unusable" in result.stderr
     assert "networks train at resolutions 16, 32, 64, 128; at 12 this set serves for judging only" in result.stderr
 
 
-def test_prepare_by_the_seeds_method_takes_no_other_settings(cli, meshes, tmp_path):
+def test_prepare_by_the_slides_method_takes_no_other_settings(cli, meshes, tmp_path):
     assert cli("prepare", meshes, tmp_path / "d", "-r", 16, "--method", "polygon2voxel").exit_code == 0
     result = cli("prepare", meshes, tmp_path / "e", "-r", 16, "--method", "polygon2voxel", "--solid")
     assert result.exit_code == 1
     assert "no --solid, no --margin, no --up y" in result.stderr
-    result = cli("prepare", tmp_path / "d", tmp_path / "e", "-r", 16, "--method", "polygon2voxel")
-    assert "is for meshes" in result.stderr or "are for meshes" in result.stderr
+    np.savez(tmp_path / "a.npz", voxels=np.ones((2, 8, 8, 8), np.bool_))
+    for options, reason in (
+        (["--surface"], "are for meshes"),
+        (["--pattern", "x"], "--pattern is for"),
+        (["--names", "a,a"], "given twice"),
+    ):
+        assert reason in cli("prepare", tmp_path / "a.npz", tmp_path / "e", "-r", 16, *options).stderr
+    assert "--names is for one file" in cli("prepare", meshes, tmp_path / "e", "-r", 16, "--names", "a").stderr
 
 
 def test_prepare_warns_of_defects_and_fixes_them_when_told(cli, tmp_path, grids):
@@ -241,7 +247,8 @@ def test_prepare_warns_of_defects_and_fixes_them_when_told(cli, tmp_path, grids)
     assert "audit: exact-leak, 1 of 2 held-out shapes" in result.stderr
     result = cli("prepare", tmp_path / "a.npz", tmp_path / "e", "-r", 16, "--fix", "drop-empty,dedupe")
     assert "exact-leak" not in result.stderr
-    assert "2 shapes rejected" in result.stderr
+    assert "left out, 1: empty\nleft out, 1: stands in training too\n2 left out in all" in result.stderr
+    assert "audit: exact-leak" not in result.stderr
     assert cli("prepare", tmp_path / "a.npz", tmp_path / "f", "-r", 16, "--fix", "magic").exit_code == 1
 
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from gan3d_model.config import RECIPES, TrainConfig
-from gan3d_model.losses import accuracy, discriminator_loss, draw_labels, draw_latents, gate_is_open, generator_loss, stream
+from gan3d_model.losses import (
+    accuracy,
+    discriminator_loss,
+    draw_labels,
+    draw_latents,
+    gate_is_open,
+    generator_loss,
+    gradient_penalty,
+    stream,
+)
 
 
 def test_an_undecided_discriminator_loses_log_2_twice_and_the_generator_once():
@@ -73,3 +82,20 @@ def test_streams_are_functions_of_their_key_alone():
     draws = {torch.rand(3, generator=stream(*key)).numpy().tobytes() for key in keys}
     assert len(draws) == len(keys)
     assert torch.equal(torch.rand(3, generator=stream(0, "a", 1)), torch.rand(3, generator=stream(0, "a", 1)))
+
+
+def test_annealed_labels_move_to_one_and_zero_and_stay_there():
+    config = TrainConfig(label_anneal=0.5)
+    start, middle, end = (draw_labels(config, 1000, stream(0, "labels"), progress) for progress in (0.0, 0.25, 0.6))
+    assert torch.equal(start[0], draw_labels(TrainConfig(), 1000, stream(0, "labels"), 0.9)[0])
+    assert torch.allclose(middle[0] - 1, (start[0] - 1) / 2, atol=1e-6)
+    assert torch.allclose(middle[1], start[1] / 2)
+    assert end[0].unique().tolist() == [1.0]
+    assert end[1].unique().tolist() == [0.0]
+
+
+def test_the_gradient_penalty_of_a_linear_judge_is_half_its_squared_slope():
+    """D(x) = ⟨w, x⟩ has the gradient w everywhere."""
+    w = torch.randn(4, 4, 4)
+    real = torch.rand(3, 4, 4, 4).requires_grad_()
+    assert gradient_penalty((real * w).flatten(1).sum(1), real).item() == pytest.approx(0.5 * w.square().sum().item(), rel=1e-5)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_force_never_removes_the_source_or_a_folder_of_another_kind(tmp_path):
     assert (tmp_path / "all/m/sofa/train/sofa_0001.off").exists()
 
 
+def test_a_class_that_stands_in_few_blocks_of_a_large_file_is_found(tmp_path):
+    """Blocks of 256 shapes; most hold none of the class."""
+    labels = np.zeros(700, np.int64)
+    labels[600:603] = 1
+    np.savez(tmp_path / "a.npz", X_train=np.ones((700, 4, 4, 4), np.bool_), y_train=labels, classes=np.array(["a", "b"]))
+    shapes = prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(4), ["b"], say=quiet)
+    assert shapes.names == ["b_0001", "b_0002", "b_0003"]
+
+
 def test_y_up_arrays_are_turned_as_meshes_are(tmp_path):
     z_up = grid_of(furniture("sofa", 7))
     y_up = z_up.transpose(0, 2, 1)[:, :, ::-1]  # the inverse turn
@@ -184,6 +194,24 @@ def test_a_zip_that_leads_outside_or_explodes_is_refused_file_by_file(tmp_path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "evil.zip", "m"]
 
 
+def test_of_two_files_of_one_name_in_a_zip_the_first_is_not_lost_without_a_word(tmp_path):
+    write_furniture(tmp_path / "m", ["sofa"], 1, 0)
+    source = zipped(tmp_path / "m", tmp_path / "a.zip")
+    with zipfile.ZipFile(source, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("sofa/train/sofa_0001.off", (tmp_path / "m/sofa/train/sofa_0001.off").read_bytes())
+    assert len(prepare(source, tmp_path / "d", Voxelizer(16), say=quiet)) == 1
+    assert "stands twice" in pd.read_csv(tmp_path / "d/rejected.csv")["reason"][0]
+
+
+def test_a_dataset_never_lies_in_its_source_nor_is_one(tmp_path):
+    write_furniture(tmp_path / "m", ["sofa"], 1, 0)
+    with pytest.raises(VoxelError, match="lies in the source"):
+        prepare(tmp_path / "m", tmp_path / "m/d", Voxelizer(16), say=quiet)
+    prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=quiet)
+    with pytest.raises(VoxelError, match="is a dataset already"):
+        prepare(tmp_path / "d", tmp_path / "e", Voxelizer(16), say=quiet)
+
+
 def test_a_broken_zip_and_a_damaged_member_have_clear_reasons(tmp_path):
     write_furniture(tmp_path / "m", ["sofa"], 3, 0)
     source = zipped(tmp_path / "m", tmp_path / "a.zip")
@@ -254,6 +282,7 @@ def test_meshes_are_taken_and_voxels_beside_them_passed_over_with_a_word(tmp_pat
     ("night_stand_0007.off", ("night_stand_0007", "night_stand", "train")),
     ("0.off", ("0", "things", "train")),
     ("sofa/val/a.off", ("a", "sofa", "val")),
+    ("sofa/validation/a.off", ("a", "sofa", "val")),
     ("monitor.npy.gz", ("monitor", "monitor", "train")),
 ])  # fmt: skip
 def test_class_and_split_follow_from_the_place(tmp_path, path, place):
@@ -345,6 +374,24 @@ def test_after_kill_9_the_same_call_goes_on_and_gives_the_same_bytes(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "e", "m"]
 
 
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    """They would wait for work for ever, and hold the pipe that somebody reads."""
+    script = (
+        "import os, subprocess, sys, time\n"
+        "from joblib import Parallel, delayed\n"
+        "from gan3d_model.data import parts\n"
+        "Parallel(n_jobs=2)(delayed(parts._end_with)(os.getpid()) for _ in range(2))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.kill()
+    start = time.monotonic()
+    process.stdout.read()  # returns when the last process that holds the pipe is gone
+    assert time.monotonic() - start < 20
+
+
 def test_parts_of_other_settings_or_a_changed_source_are_not_used(tmp_path, monkeypatch):
     write_furniture(tmp_path / "m", ["sofa"], 40, 0)
     save = Parts.save
@@ -372,7 +419,7 @@ def test_two_calls_do_not_prepare_the_same_dataset_at_once(tmp_path):
 def test_a_disk_that_is_too_small_is_noticed_before_work(tmp_path, monkeypatch):
     write_furniture(tmp_path / "m", ["sofa"], 1, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(VoxelError, match="the disk has 0.0 GB free"):
+    with pytest.raises(VoxelError, match="the disk has 0.0 MB free"):
         prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=quiet)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
 from gan3d_model.runs import create_run, resume_run
 from gan3d_model.sample import generate, sample
-from gan3d_model.train import Diverged, batch_rows, lr_factor, train, unpack_on_device
+from gan3d_model.train import Failed, Interrupted, batch_rows, lr_factor, train, unpack_on_device
 
 CPU = torch.device("cpu")
 
@@ -104,7 +106,7 @@ def test_the_average_is_what_is_sampled(tiny, sofas, dataset_dir, tmp_path):
     players = Players.build(config, CPU)
     players.restore(run)
     latents = torch.from_numpy(np.load(run.path / "samples" / "final.npz")["latents"])
-    assert np.array_equal(run.samples().packed, generate(players.average.module, latents, 16))
+    assert np.array_equal(run.samples().packed, generate(players.average, latents, 16))
     assert not np.array_equal(run.samples().packed, generate(players.generator, latents, 16))
 
 
@@ -224,7 +226,7 @@ def test_a_full_disk_while_checkpointing_keeps_the_checkpoint_before(dataset_dir
 def test_a_diverged_run_says_so_and_is_marked_failed(tiny, sofas, dataset_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("gan3d_model.train.generator_loss", lambda logits: logits.mean() * float("nan"))
     run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
-    with pytest.raises(Diverged, match="no longer finite at step 1"):
+    with pytest.raises(Failed, match="diverged at step 1: a loss is no longer finite"):
         train(tiny, sofas, run, "cpu", quiet)
     meta = RunDir.open(run.path).meta
     assert meta["status"] == "failed"
@@ -316,3 +318,71 @@ def test_a_gpu_trains_and_its_checkpoint_resumes_on_the_cpu(tiny, sofas, dataset
     run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "gpu"), "cuda", quiet)
     resume_run(run, tiny, sofas)
     assert train(tiny, sofas, run, "cpu", quiet).meta["status"] == "finished"
+
+
+# --- ingredients -----------------------------------------------------------------------------------------------------------
+
+EVERYTHING = {"r1": 1.0, "r1_every": 2, "spectral_norm": True, "instance_noise": 0.1, "mirror": True, "shift": 1, "cutout": 0.2,
+              "label_anneal": 0.5, "gate_window": 3, "init": "normal0.02", "ema": 0.9}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "one", [{key: value} for key, value in EVERYTHING.items() if key != "r1_every"], ids=lambda one: next(iter(one))
+)
+def test_every_ingredient_changes_the_training_and_nothing_else_does(tiny, sofas, dataset_dir, tmp_path, one):
+    together = {"gate": 0.5} if "gate_window" in one else {"r1_every": 1, "gate": 1.0} if "r1" in one else {}
+    base = dataclasses.replace(tiny, **together, n_samples=8)
+    samples = [
+        train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / str(i)), "cpu", quiet).samples().sha256
+        for i, config in enumerate([base, base, dataclasses.replace(base, **one)])
+    ]
+    assert samples[0] == samples[1]
+    assert samples[0] != samples[2]
+
+
+def test_with_every_ingredient_a_resumed_run_takes_the_very_same_steps(tiny, sofas, dataset_dir, tmp_path):
+    whole = dataclasses.replace(tiny, **EVERYTHING, epochs=4, n_samples=8)
+    one = train(whole, sofas, begin(whole, sofas, dataset_dir, tmp_path / "one"), "cpu", quiet)
+    run = begin(whole, sofas, dataset_dir, tmp_path / "two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan3d_model.train._stop_signals", stop_after(5))
+        with pytest.raises(Interrupted):
+            train(whole, sofas, run, "cpu", quiet)
+    two = train(whole, sofas, RunDir.open(run.path), "cpu", quiet)
+    assert one.samples().sha256 == two.samples().sha256
+    logs = [pd.read_csv(r.path / "metrics.csv").drop(columns="seconds") for r in (one, two)]
+    assert logs[0].equals(logs[1])
+
+
+def stop_after(steps):
+    """A stand-in for the signals: the loop is asked to stop after so many steps."""
+
+    @contextlib.contextmanager
+    def signals():
+        count = iter(range(steps))
+        yield lambda: next(count, None) is None
+
+    return signals
+
+
+def test_a_young_average_follows_quickly_and_an_old_one_slowly(tiny):
+    players = Players.build(dataclasses.replace(tiny, ema=0.99), CPU)
+    with torch.no_grad():
+        for weight in players.generator.parameters():
+            weight.add_(1.0)
+    first = next(iter(players.average.parameters())).clone()
+    players.follow(1)
+    moved = next(iter(players.average.parameters())) - first
+    assert torch.allclose(moved, torch.full_like(moved, 1 - 2 / 11), atol=1e-5)
+    players.follow(10_000)
+    again = next(iter(players.average.parameters())) - first - moved
+    assert torch.allclose(again, torch.full_like(again, 0.01 * 2 / 11), atol=1e-5)
+
+
+def test_the_gate_averages_over_its_window(tiny, sofas, dataset_dir, tmp_path):
+    config = dataclasses.replace(tiny, gate=0.6, gate_window=4, epochs=4)
+    log = pd.read_csv(
+        train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "r"), "cpu", quiet).path / "metrics.csv"
+    )
+    mean = log["acc_d"].rolling(4, min_periods=1).mean()
+    assert (log["d_updated"].astype(bool) == (mean <= 0.6 + 1e-12)).all()

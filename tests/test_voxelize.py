@@ -262,6 +262,13 @@ def test_the_slides_voxels_are_reproduced_bit_for_bit(real_data):
         assert np.array_equal(made.grid, scipy.io.loadmat(path)["Volume"] > 0), path
 
 
+def test_scale_and_offset_of_the_slides_method_lead_to_its_voxels_too():
+    mesh = mesh_of(furniture("table", 3))
+    made = voxelize(mesh, Voxelizer(32, **SLIDES))
+    at = np.floor(mesh.vertices[np.unique(mesh.faces)][:, [1, 0, 2]] * made.scale + made.offset).astype(int)
+    assert made.grid[tuple(at.T)].all()
+
+
 def test_the_slides_method_leaves_holes_where_the_exact_one_has_none():
     """An edge length of √½ voxel between marked corners is too coarse: voxels that a face crosses in between stay empty."""
     slope = Mesh(np.array([[0, 0, 0], [1, 0.02, 0.031], [0.013, 1, 0.37]]), np.array([[0, 1, 2]]))

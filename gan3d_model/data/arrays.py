@@ -1,4 +1,8 @@
-"""One file that holds a whole data set: `.npz` with `X_train`, `y_train`, `X_test`, `y_test`, or a single array of grids."""
+"""One file that holds a whole data set.
+
+Either an `.npz` with `X_train`, `y_train`, `X_test`, `y_test` (and
+perhaps `classes`, the names of the labels), or a single array of grids.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +34,8 @@ class Arrays:
 
     def __init__(self, source: Path, how: Voxelizer, classes: list[str], given: list[str]) -> None:
         self.source, self.how, self.classes = source, how, classes
-        self.splits = _read_splits(source)
-        self.names, self.evidence = _class_names(self.splits, given, source)
+        self.splits, own = _read_splits(source)
+        self.names, self.evidence = _class_names(self.splits, given or own, source)
         if unknown := sorted(set(classes) - set(self.names)):
             raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(self.names)} (see --names)")
         chosen = [i for i, name in enumerate(self.names) if not classes or name in classes]
@@ -59,12 +63,13 @@ class Arrays:
                     row |= {"source": f"{self.source.name}[{split}][{start + i}]", "sha256": content_hash(array[start + i])}
                     rows.append(shape_row(row, grid))
                     kept.append(i)
-                yield Part(number, rows, pack(block[kept]), len(rows))
-                number += 1
+                if kept:
+                    yield Part(number, rows, pack(block[kept]), len(rows))
+                    number += 1
 
 
-def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Arrays and labels by split; an array without labels gets label 0."""
+def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[Any]]], list[str]]:
+    """Arrays and labels by split (an array without labels gets label 0), and the names in an array `classes`, if any."""
     try:
         with source.open("rb") as stream:
             arrays = parse_voxels(stream, suffix_of(source.name))
@@ -72,7 +77,7 @@ def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
         raise VoxelError(f"{source} {fault}") from None
     volumes = {key: array for key, array in arrays.items() if array.ndim in (3, 4, 5) and array.dtype.kind in "biuf"}
     if not volumes:
-        shapes = ", ".join(f"{key} {array.shape}".strip() for key, array in arrays.items())
+        shapes = ", ".join(f"{key} {array.dtype} {array.shape}".strip() for key, array in arrays.items())
         raise VoxelError(f"{source} holds no array of grids (n, d, d, d); found {shapes or 'nothing'}")
     by_split = {split: f"X_{split}" for split in SPLITS if f"X_{split}" in volumes} or {"train": next(iter(volumes))}
     if len(volumes) > len(by_split):
@@ -89,7 +94,8 @@ def _read_splits(source: Path) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
         result[split] = (array, labels)
     if len(sides := {array.shape[1] for array, _ in result.values()}) > 1:
         raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
-    return result
+    named = arrays.get("classes", np.zeros(0, "U1"))
+    return result, [str(name) for name in named] if named.ndim == 1 and named.dtype.kind == "U" else []
 
 
 def _class_names(splits: dict[str, tuple[NDArray[Any], NDArray[Any]]], given: list[str], source: Path) -> tuple[list[str], str]:
@@ -98,6 +104,8 @@ def _class_names(splits: dict[str, tuple[NDArray[Any], NDArray[Any]]], given: li
     if given:
         if len(given) < n:
             raise VoxelError(f"{source} has labels up to {n - 1}, but names for {len(given)} only: {', '.join(given)}")
+        if len(set(given)) < len(given):
+            raise VoxelError(f"{source}: a name is given twice among {', '.join(given)}; one for each label is expected")
         return given, "as given"
     official = modelnet10()
     found = {split: np.bincount(labels, minlength=n).tolist() for split, (_, labels) in splits.items()}

@@ -75,15 +75,18 @@ def _components(edges: np.ndarray[Any, Any]) -> int:
 
 
 Row = dict[str, Any]
-DEFECTS: dict[str, Callable[[Row], Any]] = {
-    "index 0 unused": lambda row: row["evidence"].startswith("smallest index"),
-    "counting from 1": lambda row: row["index_base"] == 1,
-    "vertices that no face uses": lambda row: row["unreferenced"] > 0,
-    "such vertices outside the shape": lambda row: row["stray"] > 0,
-    "faces without area": lambda row: row["degenerate"] > 0,
-    "repeated faces": lambda row: row["duplicate"] > 0,
-    "several components": lambda row: row["components"] > 1,
-    "not closed": lambda row: not row["closed"],
+DEFECTS: dict[str, tuple[Callable[[Row], Any], str]] = {
+    "index 0 unused": (
+        lambda row: row["evidence"].startswith("smallest index"),
+        "read by evidence; other readers may shift it",
+    ),
+    "counting from 1": (lambda row: row["index_base"] == 1, "prepare corrects it; other readers fail or shift it"),
+    "vertices that no face uses": (lambda row: row["unreferenced"] > 0, "harmless here"),
+    "such vertices outside the shape": (lambda row: row["stray"] > 0, "harmless here; elsewhere the shape shrinks"),
+    "faces without area": (lambda row: row["degenerate"] > 0, "harmless here"),
+    "repeated faces": (lambda row: row["duplicate"] > 0, "harmless here"),
+    "several components": (lambda row: row["components"] > 1, "parts may stand apart"),
+    "not closed": (lambda row: not row["closed"], "a hole wider than a voxel keeps --solid from filling; prepare says so"),
 }
 
 
@@ -107,7 +110,7 @@ def audit_meshes(path: Path, say: Callable[[str], None] = print) -> tuple[pd.Dat
     found = Source.find(path)
     items = [item for item in found.items if item.suffix in MESH_SUFFIXES]
     if not items:
-        raise VoxelError(f"{path} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))})")
+        raise VoxelError(f"{path} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))}); prepare voxels, then audit the dataset")
     jobs = 1 if len(items) < 8 else -1
     rows = []
     work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect_item)(path.resolve(), item) for item in items)
@@ -120,7 +123,7 @@ def audit_meshes(path: Path, say: Callable[[str], None] = print) -> tuple[pd.Dat
     if not good:
         source, reason = next(iter(bad.items()))
         raise VoxelError(f"{path}: no mesh can be read; the first of {len(bad)} is {source}: {reason}")
-    defects = {name: sum(bool(test(row)) for row in good) for name, test in DEFECTS.items()}
+    defects = {name: sum(bool(test(row)) for row in good) for name, (test, _) in DEFECTS.items()}
     answer: dict[str, Any] = {"n": len(good) + len(bad), "defects": defects, "unreadable": bad}
     if len(good) == 1 and not bad:
         answer |= {"mesh": good[0]}
@@ -135,9 +138,14 @@ def _inspect_item(root: Path, item: Item) -> dict[str, Any]:
 
 
 def report(answer: dict[str, Any]) -> list[str]:
-    """The answer of `audit_meshes` as lines for people: the facts of a single mesh, or the counts of a tree."""
+    """The answer of `audit_meshes` as lines for people: the facts of a single mesh, the defects and what they mean."""
+    lines = []
     if "mesh" in answer:
-        return [f"{key:14} {f'{value:g}' if isinstance(value, float) else value}" for key, value in answer["mesh"].items()]
-    lines = [f"{'meshes':32} {answer['n']}", f"{'unreadable':32} {len(answer['unreadable'])}"]
-    lines += [f"{name:32} {n}" for name, n in answer["defects"].items()]
+        facts = answer["mesh"].items()
+        lines = [f"{key:32} {f'{value:g}' if isinstance(value, float) else value}" for key, value in facts]
+    else:
+        lines = [f"{'meshes':32} {answer['n']}", f"{'unreadable':32} {len(answer['unreadable'])}"]
+    lines += [f"{name:32} {n:<5} {DEFECTS[name][1]}" for name, n in answer["defects"].items() if n]
+    if not any(answer["defects"].values()):
+        lines.append("no defect found")
     return lines + [f"  {source}: {reason}" for source, reason in answer["unreadable"].items()]

@@ -76,7 +76,7 @@ def _from_mesh(data: bytes, item: Item, task: Task) -> tuple[list[Row], NDArray[
 
 def _from_voxels(data: bytes, item: Item, task: Task) -> tuple[list[Row], NDArray[np.bool_]]:
     """Read the grid, or the batch of grids, of one voxel file."""
-    grids = binarize(grids_of(data, item.suffix), where="it")
+    grids = binarize(grids_of(data, item.suffix), where="its grid")
     if task.inner is not None and grids.shape[1] != task.inner:
         raise VoxelError(f"holds a grid of {grids.shape[1]}³ where the others have {task.inner}³: resolutions are not mixed")
     grids = pad(grids, task.how)
@@ -90,7 +90,7 @@ def grids_of(data: bytes, suffix: str) -> NDArray[Any]:
     arrays = parse_voxels(io.BytesIO(data), suffix)
     grids = [array for array in arrays.values() if array.ndim >= 3]
     if len(grids) != 1:
-        held = ", ".join(f"{name} {array.shape}".strip() for name, array in arrays.items()) or "nothing"
+        held = ", ".join(f"{name} {array.dtype} {array.shape}".strip() for name, array in arrays.items()) or "nothing"
         raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); expected one")
     return grids[0]
 

@@ -37,7 +37,7 @@ class Coverage:
 def coverage(mesh: Mesh, made: Voxelized, how: Voxelizer, seed: int = 0) -> Coverage:
     """Measure what `voxelize(mesh, how)` covered and lost."""
     points = _surface_points(mesh, how, seed)
-    at = np.floor(points * made.scale + made.offset + (0.5 if how.method == "polygon2voxel" else 0)).astype(np.int64)
+    at = np.floor(points * made.scale + made.offset).astype(np.int64)
     at = np.clip(at, 0, how.resolution - 1)
     fine = voxelize(mesh, dataclasses.replace(how, resolution=2 * how.resolution, margin=2 * how.margin)).grid
     pieces, tunnels = topology(made.grid)

@@ -21,7 +21,7 @@ from gan3d_model.data.topology import index_base
 __all__ = ["MESH_SUFFIXES", "Mesh", "parse_mesh", "read_mesh"]
 
 MESH_SUFFIXES = frozenset({".off", ".obj", ".ply", ".stl", ".glb"})
-HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:ST)?C?N?OFF(?![A-Z])")
+HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:#[^\r\n]*\s+)*(?:ST)?C?N?OFF(?![A-Z])")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _parse_other(data: bytes, suffix: str) -> tuple[NDArray[np.float64], NDArray
         mesh = trimesh.load_mesh(io.BytesIO(data), file_type=suffix[1:], process=False)
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as fault:
-        raise VoxelError(f"cannot be read as {suffix} ({_brief(fault)})") from None
+        raise VoxelError(f"is damaged, or no {suffix} file (trimesh: {_brief(fault)})") from None
     if len(faces) == 0:
         raise VoxelError("has no faces")
     return vertices, faces.reshape(-1, 3)
@@ -134,6 +134,8 @@ def _parse_body(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.
             raise VoxelError(f"promises {n_vertices} vertices and {n_faces} faces, but {more} more lines follow")
         vertices = np.array([line[:3] for line in lines[:n_vertices]], np.float64)
         polygons = [[int(token) for token in line[1 : 1 + int(line[0])]] for line in lines[n_vertices:]]
+    except VoxelError:
+        raise
     except (ValueError, OverflowError) as fault:
         raise VoxelError(f"holds something else than numbers in its lines ({_brief(fault)})") from None
     return vertices, _fans(polygons, [int(line[0]) for line in lines[n_vertices:]])

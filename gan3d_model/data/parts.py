@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import os
 import shutil
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,8 @@ from gan3d_model.data.convert import Part, Row, Task, convert
 __all__ = ["Parts", "alone", "progress", "work"]
 
 CONNECT_SECONDS = 20
+SMALL = 4_000_000
+"""Bytes of files below which one process does all."""
 
 
 class Parts:
@@ -82,12 +88,14 @@ class Parts:
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Keep a second call from preparing the same target at the same time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.parent / f".{target.name}.lock")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise VoxelError(f"{target} is being prepared by another process; wait for it, or choose another name") from None
+    except OSError as fault:
+        raise VoxelError(f"{target} cannot be made: {target.parent}: {fault.strerror}; choose another place") from None
     try:
         yield
     finally:
@@ -98,9 +106,12 @@ def alone(target: Path) -> Iterator[None]:
 def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
     """Convert all tasks, on this machine's cores or on the Dask cluster at `scheduler`; parts come as they are done."""
     if not scheduler:
-        # Few files: starting processes would take longer than the work.
-        jobs = 1 if sum(len(task.items) for task in tasks) < 8 else -1
-        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(convert)(task) for task in tasks)
+        # Few bytes: starting processes would take longer than the work.
+        jobs = 1 if sum(item.size for task in tasks for item in task.items) < SMALL else -1
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)  # that an error left undone
+            pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
+            yield from pool(delayed(_convert_beside)(os.getpid(), task) for task in tasks)
         return
     with _cluster(scheduler) as (client, as_completed, killed):
         try:
@@ -111,6 +122,25 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
             raise VoxelError(
                 f"the cluster gave up ({fault}); workers need this version of gan3d. The same call goes on"
             ) from None
+
+
+def _convert_beside(parent: int, task: Task) -> Part:
+    """Convert in a worker process that ends with its parent: after kill -9 of that, it would wait for work for ever."""
+    if os.getpid() != parent:
+        _end_with(parent)
+    return convert(task)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Start a thread that ends this process when it is no longer a child of `parent`."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -130,14 +160,15 @@ def _cluster(scheduler: str) -> Iterator[tuple[Any, Any, type[Exception]]]:
 
 def progress(parts: Iterable[Part], total: int, done: int, unit: str, say: Callable[[str], None]) -> Iterator[Part]:
     """Pass parts on, and say every few seconds how far it is, how fast, and how long it will take."""
-    start = last = time.monotonic()
-    before = done
+    start: float | None = None  # of the second part: before the first, workers are started
+    last = time.monotonic()
     for part in parts:
         done += part.files
         now = time.monotonic()
-        if now - last >= 3 or done == total:
+        if start is None:
+            start, before = now, done
+        elif now - last >= 3 or done == total:
             rate = (done - before) / max(now - start, 1e-9)
-            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-            say(f"{done}/{total} {unit}, {rate:.0f}/s{left}")
+            say(f"{done}/{total} {unit}, {rate:.0f}/s" + (f", {(total - done) / rate:.0f} s left" if done < total else ""))
             last = now
         yield part

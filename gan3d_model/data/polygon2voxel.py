@@ -30,7 +30,7 @@ def polygon2voxel(mesh: Mesh, resolution: int) -> tuple[NDArray[np.bool_], float
     grid : (d, d, d) bool
         Axes y, x, z, as in the slides' variable `Volume`.
     scale, offset : float, (3,) float64
-        Grid coordinates (in the order of `grid`) = mesh coordinates × scale + offset; voxel i spans [i − ½, i + ½].
+        Grid coordinates = mesh coordinates (x and y swapped) × scale + offset; voxel i spans [i, i + 1].
 
     Raises
     ------
@@ -49,7 +49,7 @@ def polygon2voxel(mesh: Mesh, resolution: int) -> tuple[NDArray[np.bool_], float
     points = points * scale + 1 - 1  # Matlab counts voxels from 1; the detour through 1 costs a last bit, which must be kept
     grid = np.zeros((resolution,) * 3, dtype=np.bool_)
     _split(points[faces].reshape(-1, 9), grid)
-    return grid, float(scale), np.full(3, -least * scale)
+    return grid, float(scale), np.full(3, 0.5 - least * scale)
 
 
 @njit(cache=True)  # type: ignore[misc, unused-ignore]

@@ -7,6 +7,7 @@ cannot be used is listed in `rejected.csv` with its reason, and only what `fix` 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,12 @@ def prepare(
     _refuse(source, target, force, fix)
     with alone(target):
         if source.is_file() and suffix_of(source.name) in {".npz", ".npy", ".npy.gz", ".mat"}:
+            if pattern != "*":
+                raise VoxelError(f"{source} is one file of arrays: --pattern is for folders and archives")
             parts, facts = _from_arrays(source, target, how, classes or [], names or [], say)
         else:
+            if names:
+                raise VoxelError(f"{source}: --names is for one file of arrays; here folders name the classes")
             parts, facts = _from_files(source, target, how, classes, pattern, scheduler, say)
         rows = parts.rows()
         _repair(rows, fix)
@@ -84,8 +89,10 @@ def prepare(
         packed = _gather(parts, kept[usable], how.resolution)
         table = pd.DataFrame([row for row in rows if not row["reason"]]).drop(columns=["reason", "voxels"])
         info = {"name": target.name} | facts | {"fixed": list(fix), "software": _version()}
+        rejected = [{"cause": "unusable"} | row for row in rows if row["reason"]]
+        info["rejected_for"] = dict(Counter(row["cause"] for row in rejected))
         shapes = VoxelSet(packed, how.resolution, table, info)
-        shapes.write(target, pd.DataFrame([row for row in rows if row["reason"]]), force)
+        shapes.write(target, pd.DataFrame(rejected), force)
         parts.remove()
     return VoxelSet.open(target)
 
@@ -94,8 +101,14 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
     """Everything that can be known to be wrong before any work."""
     if not source.exists():
         raise VoxelError(f"{source} does not exist; expected a folder or .zip of meshes or voxels, or an array file")
-    if force and source.resolve().is_relative_to(target.resolve()):
+    if not force:
+        refuse_target(target, "dataset.json", force)
+    if (source / "dataset.json").is_file():
+        raise VoxelError(f"{source} is a dataset already; export it to prepare it anew")
+    if source.resolve().is_relative_to(target.resolve()):
         raise VoxelError(f"{target} holds the source {source}; choose another name for the dataset")
+    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
+        raise VoxelError(f"{target} lies in the source {source}, whose shapes it would join; choose another place")
     refuse_target(target, "dataset.json", force)
     if unknown := sorted(set(fix) - set(FIXES)):
         raise VoxelError(f"no fix {', '.join(unknown)}; there are {', '.join(FIXES)}")
@@ -188,7 +201,7 @@ def _repair(rows: list[Row], fix: tuple[str, ...]) -> None:
     if "drop-empty" in fix:
         for row in rows:
             if not row["reason"] and not row["occupied"]:
-                row["reason"] = "empty: no voxel is occupied"
+                row |= {"cause": "empty", "reason": "empty: no voxel is occupied"}
     if "dedupe" not in fix:
         return
     groups: dict[str, list[Row]] = {}
@@ -200,8 +213,10 @@ def _repair(rows: list[Row], fix: tuple[str, ...]) -> None:
         labels = sorted({row["class"] for row in group})
         for row in group if len(labels) > 1 else group[1:]:
             other = next(other for other in group if other is not row)
+            row["cause"] = "duplicate of one in its split" if row["split"] == group[0]["split"] else "stands in training too"
             row["reason"] = f"the same voxels as {other['name']} ({other['class']}, {other['split']})"
             if len(labels) > 1:
+                row["cause"] = "stands under two labels"
                 row["reason"] += "; which label is right is not known"
 
 
@@ -225,7 +240,7 @@ def _check_space(target: Path, n: int, resolution: int) -> None:
     """Refuse before work what the disk cannot hold: parts, their concatenation and the dataset stand side by side."""
     needed, free = 3 * n * packed_bytes(resolution), shutil.disk_usage(target.parent).free
     if needed > free:
-        raise VoxelError(f"{target} needs {needed / 1e9:.1f} GB while it is made; the disk has {free / 1e9:.1f} GB free")
+        raise VoxelError(f"{target} needs {needed / 1e6:,.1f} MB while it is made; the disk has {free / 1e6:,.1f} MB free")
 
 
 def _grid_facts(how: Voxelizer, meshes: bool) -> dict[str, Any]:

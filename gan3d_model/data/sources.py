@@ -23,6 +23,7 @@ from gan3d_model.data.meshes import MESH_SUFFIXES
 __all__ = ["SPLITS", "Item", "Source", "read_item"]
 
 SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 MAX_FILE = 2**30
 """Bytes; a larger mesh or voxel file is refused, in an archive by what it would unpack to."""
 
@@ -156,14 +157,17 @@ def _walk(root: Path) -> Found:
 
 def _list_archive(root: Path) -> Found:
     """All files in an archive; names that point outside of it are refused."""
-    found, rejected = [], []
+    found, rejected, seen = [], [], set()
     for member in _archive(root, root.stat().st_mtime_ns).infolist():
         path = PurePosixPath(member.filename)
         if member.is_dir() or "__MACOSX" in path.parts or suffix_of(path.name) not in MESH_SUFFIXES | VOXEL_SUFFIXES:
             continue
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in path.parts[0]:
             rejected.append(_refusal(member.filename, "its path leads out of the archive"))
+        elif member.filename in seen:
+            rejected.append(_refusal(member.filename, "stands twice in the archive: only the last one can be read"))
         else:
+            seen.add(member.filename)
             found.append((member.filename, member.file_size, member.CRC))
     return found, rejected
 
@@ -181,8 +185,8 @@ def _place(path: str, above: list[str]) -> tuple[str, str, str]:
     if below and below[-1] == "models" and len(below) > 1:  # ShapeNet: the shape's name is a folder
         name, folders = below[-2], folders[:-2]
     split = "train"
-    if folders and folders[-1].lower() in SPLITS:
-        split = folders.pop().lower()
+    if folders and folders[-1].lower() in SPLIT_FOLDERS:
+        split = SPLIT_FOLDERS[folders.pop().lower()]
         below = below[:-1]
     while below and re.fullmatch(r"\d{1,3}", folders[-1]):  # 3DShapeNets: <class>/30/<split>
         folders.pop()

@@ -72,7 +72,10 @@ class Voxelized:
     scale: float
     """Voxels per unit of the mesh."""
     offset: NDArray[np.float64]
-    """`(3,)`: grid coordinates = mesh coordinates (turned z up) × scale + offset; voxel i spans [i, i + 1]."""
+    """`(3,)`: grid coordinates = mesh coordinates × scale + offset; voxel i spans [i, i + 1].
+
+    Mesh coordinates turned z up first, or with x and y swapped (polygon2voxel).
+    """
     leaks: bool = False
     """Whether the inside of a shape that was to be filled is open to the outside, so that it stayed empty."""
 

@@ -1,0 +1,145 @@
+"""Failures of a training by name, as they happen: the ways in which the slides' dresser and monitor failed, and two more.
+
+Each is a rule over the log's rows or over the progress samples, fires once, and says what is seen, what it means, and what
+to try. The rules look at the last `WINDOW` steps, so a single bad batch fires nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.voxels import VoxelSet, volumes
+from gan3d_model.config import TrainConfig
+
+__all__ = ["FAILURES", "Detectors", "Failed", "Watch", "diversity"]
+
+WINDOW = 50
+FAILURES = {
+    "gate-deadlock": "D has not been updated for {steps} steps (accuracy {acc:.2f}) while G's occupancy is {occupancy:.4f}, "
+    "the data's {data:.4f}: the gate keeps D frozen, and a saturated G gets no gradient from it. Start again with --recipe "
+    "stable, or resume from an earlier checkpoint",
+    "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it has won, and G learns little from it. "
+    "Lower --lr-d, keep the gate at 0.8, or add --instance-noise 0.1",
+    "empty": "G's shapes are empty: occupancy {occupancy:.4f} for {steps} steps, the data's {data:.4f}. Start again with a "
+    "lower --lr-g or --recipe stable; see with `audit` that the data's shapes are not tiny",
+    "cube-like": "G fills the grid: occupancy {occupancy:.3f} for {steps} steps, the data's {data:.3f}. D is too weak or too "
+    "strong to teach it: see acc_d in the log, and try --recipe stable",
+    "collapsed": "G's samples hardly differ: mean Jaccard distance {found:.3f}, the data's {data:.3f}. Raise --batch-size, or "
+    "try --mirror and --r1 1",
+    "diverged": "a loss is no longer finite. Lower the learning rates",
+}
+EMPTY, THIN, FULL = 0.02, 0.2, 5.0  # G's occupancy as a multiple of the data's: as good as empty, far too low, far too high
+SAME = 0.1  # G's diversity as a share of the data's
+WON = 0.98  # accuracy from which D has nothing left to learn
+
+
+@dataclasses.dataclass
+class Detectors:
+    """Watch a training whose data has a mean occupancy and a diversity."""
+
+    occupancy: float
+    """Mean share of occupied voxels in the training shapes."""
+    diversity: float
+    """Mean Jaccard distance between two training shapes."""
+    warmup: int
+    """Steps before which nothing but divergence is a failure: every G begins with a grey cube."""
+    fired: list[str] = dataclasses.field(default_factory=list)
+    rows: deque[dict[str, float]] = dataclasses.field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    @classmethod
+    def of(cls, shapes: VoxelSet, config: TrainConfig) -> Detectors:
+        """Detectors for a training on `shapes`; the first tenth of it, at most 500 steps, is warm-up."""
+        steps = config.epochs * len(shapes) // config.batch_size
+        some = np.random.default_rng(config.seed).permutation(len(shapes))[:64]
+        occupancy = float(shapes.volume.mean()) / config.resolution**3
+        return cls(occupancy, diversity(shapes.packed[np.sort(some)]), min(500, steps // 10))
+
+    def see_row(self, row: dict[str, float]) -> list[tuple[str, str]]:
+        """Take a row of the log; return new failures, each with its diagnosis."""
+        self.rows.append(row)
+        if not np.isfinite(row["loss_d"] + row["loss_g"]):
+            return self._fire("diverged")
+        if len(self.rows) < WINDOW or row["step"] <= self.warmup:
+            return []
+        acc = float(np.mean([r["acc_d"] for r in self.rows]))
+        occupancy = float(np.mean([r["occupancy_g"] for r in self.rows]))
+        updated = sum(bool(r["d_updated"]) for r in self.rows)
+        ratio = occupancy / self.occupancy
+        facts = {"steps": WINDOW, "acc": acc, "occupancy": occupancy, "data": self.occupancy}
+        found = []
+        if updated == 0 and not THIN < ratio < FULL:
+            found += self._fire("gate-deadlock", **facts)
+        if acc > WON:
+            found += self._fire("d-saturated", **facts)
+        if ratio < EMPTY:
+            found += self._fire("empty", **facts)
+        if ratio > FULL:
+            found += self._fire("cube-like", **facts)
+        return found
+
+    def see_samples(self, packed: NDArray[np.uint8], step: int) -> list[tuple[str, str]]:
+        """Take packed progress samples, `(n, ⌈d³/8⌉) uint8`; return new failures."""
+        found = diversity(packed)
+        if step > self.warmup and found < SAME * self.diversity:
+            return self._fire("collapsed", found=found, data=self.diversity)
+        return []
+
+    def _fire(self, name: str, **facts: float) -> list[tuple[str, str]]:
+        if name in self.fired:
+            return []
+        self.fired.append(name)
+        return [(name, FAILURES[name].format(**facts))]
+
+
+def diversity(packed: NDArray[np.uint8], most: int = 64) -> float:
+    """Mean Jaccard distance between two of the first `most` shapes, in [0, 1]; 0 for fewer than two."""
+    some = packed[:most]
+    if len(some) < 2:
+        return 0.0
+    volume = volumes(some)
+    both = np.array([volumes(some & row) for row in some])
+    either = volume[:, None] + volume[None] - both
+    jaccard = 1 - np.divide(both, either, out=np.ones(both.shape), where=either > 0)
+    return float(jaccard.sum() / (len(some) * (len(some) - 1)))
+
+
+class Failed(Gan3dError):
+    """A failure was detected that ends the training: a loss is no longer finite, or one that `stop_on` names."""
+
+
+class Watch:
+    """Tells of each failure once: a line, and an entry of `failures` in `run.json`."""
+
+    def __init__(
+        self, run: RunDir, detectors: Detectors, say: Callable[[str], None] = print, stop_on: Collection[str] = ()
+    ) -> None:
+        if unknown := sorted(set(stop_on) - set(FAILURES)):
+            raise Gan3dError(f"no failure {', '.join(unknown)} is known; there are {', '.join(FAILURES)}")
+        self.run, self.detectors, self.say, self.stop_on = run, detectors, say, stop_on
+        self.fatal = ""
+        detectors.fired = [failure["name"] for failure in run.meta.get("failures", [])]
+
+    def row(self, row: dict[str, float]) -> None:
+        """Take a row of the log; Failed at once if a loss is no longer finite."""
+        for name, text in self.detectors.see_row(row):
+            self._tell(name, text, int(row["step"]))
+            if name == "diverged":
+                raise Failed(self.fatal)
+
+    def samples(self, shapes: VoxelSet, step: int) -> None:
+        """Take progress samples."""
+        for name, text in self.detectors.see_samples(shapes.packed, step):
+            self._tell(name, text, step)
+
+    def _tell(self, name: str, text: str, step: int) -> None:
+        self.say(f"warning: {name} at step {step}: {text}")
+        failures = [*self.run.meta.get("failures", []), {"name": name, "step": step, "diagnosis": text}]
+        self.run = self.run.update(failures=failures)
+        if name in self.stop_on or name == "diverged":
+            self.fatal = f"{self.run.path}: {name} at step {step}: {text}"
