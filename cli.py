@@ -367,7 +367,9 @@ def fitting(resolution: int, dataset: Path) -> int:
 @main.command(cls=ConfigCommand)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
-@click.option("--recipe", type=click.Choice(["slides", "paper", "demo"]), help="Where settings start.  [default: slides]")
+@click.option(
+    "--recipe", type=click.Choice(["slides", "paper", "stable", "demo"]), help="Where settings start.  [default: slides]"
+)
 @click.option("--config", "config_file", type=PathArg, help="TOML file of settings, over the recipe and under the flags.")
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")

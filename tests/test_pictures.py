@@ -181,6 +181,16 @@ def test_a_run_without_its_dataset_still_has_a_gallery(run_copy, cli):
     assert [Path(line).name for line in done.stdout.split()] == ["samples.png", "progress.png"]
 
 
+@pytest.mark.parametrize(
+    "failures", [None, 3, "bad", ["bad"], [{"name": "empty", "step": 7, "diagnosis": "G is <b>empty</b>"}]]
+)
+def test_the_report_tells_of_failures_whatever_stands_there(run_copy, failures):
+    page = report(run_copy.update(failures=failures)).read_text()
+    assert ("empty at step 7: G is &lt;b&gt;empty&lt;/b&gt;" in page) == isinstance(
+        (failures or [0])[0] if isinstance(failures, list) else 0, dict
+    )
+
+
 def test_the_report_shows_strange_text_as_text(run_copy):
     run_copy.update(category="<script>alert(1)</script>", failure="<b>bold</b>")
     page = report(RunDir.open(run_copy.path)).read_text()
