@@ -594,6 +594,21 @@ def bench_voxelize(**options: Any) -> None:
         click.echo(line)
 
 
+@bench.command("train")
+@click.option("-r", "--resolution", default=64)
+@click.option("--base-channels", default=64)
+@click.option("--batch", default=8, help="Shapes per batch.")
+@click.option("--steps", default=2, help="Steps in a repeat.")
+@click.option("--repeats", default=3, help="Timed repeats of each.")
+@device_option
+def bench_train(**options: Any) -> None:
+    """Our training step against a plain one, and against the device's matrix products."""
+    from studies.bench_train import bench_train as run
+
+    for line in run(**options):
+        click.echo(line)
+
+
 @bench.command("layers")
 @click.option("--batch", default=8, help="Shapes per batch.")
 @click.option("--repeats", default=7, help="Timed repeats of each.")

@@ -1,0 +1,32 @@
+"""Benchmarks compare like with like: the reference computes what ours computes, and the work is counted by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from gan3d_model.config import TrainConfig
+from gan3d_model.players import Players
+from studies.bench_train import _plain, bench_train, flops_per_shape
+
+
+def test_the_reference_layers_compute_what_ours_do(tiny):
+    players = Players.build(tiny, torch.device("cpu"))
+    latents = torch.randn(3, tiny.latent_dim)
+    fake = players.generator(latents)
+    assert torch.allclose(_plain(players.generator)(latents), fake, atol=1e-5)
+    assert torch.allclose(_plain(players.discriminator)(fake), players.discriminator(fake), atol=1e-4)
+
+
+def test_the_work_of_a_step_is_counted_as_by_hand():
+    """At 16³ and base 2: G 8 → 16 × 4³ → 8 × 8³ → 1 × 16³, D back; each layer 2 · weights · positions."""
+    config = TrainConfig(resolution=16, base_channels=2, latent_dim=8)
+    g = 2 * 64 * (8 * 16 * 1 + 16 * 8 * 4**3 + 8 * 1 * 8**3)
+    d = 2 * 64 * (1 * 8 * 8**3 + 8 * 16 * 4**3 + 16 * 1)
+    assert flops_per_shape(config) == 3 * g + 8 * d
+
+
+def test_the_benchmark_of_the_step_says_all_it_measured():
+    lines = list(bench_train(16, 2, 4, 1, 1, "cpu"))
+    assert "shapes/s" in lines[1]
+    assert "times as fast" in lines[2]
+    assert "GFLOP/s" in lines[3]
