@@ -456,6 +456,20 @@ def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple
 # --- judging -----------------------------------------------------------------------------------------------------------------
 
 
+@main.command()
+@run_argument
+@click.option("--every", type=click.FloatRange(min=0.1), default=10.0, help="Seconds between two looks.")
+def watch(run_dir: Path, every: float) -> None:
+    """Follow a run that is training, from another terminal or machine; ends when it does."""
+    from gan3d_eval.run_dir import RunDir
+    from gan3d_eval.watch import watch as verb
+
+    for now in verb(RunDir.open(run_dir), every):
+        click.echo(now.line)
+        if now.status == "killed":
+            say(f"nobody trains it; go on with: python cli.py train DATASET --resume {run_dir}")
+
+
 @main.command("check-run")
 @run_argument
 def check_run(run_dir: Path) -> None:

@@ -119,6 +119,11 @@ class Players:
             old.unlink()
         return path
 
+    def checkpoint_bytes(self) -> int:
+        """About the size of a checkpoint: weights, two moments of Adam for each, the average."""
+        sizes = [sum(weight.nbytes for weight in p.parameters()) for p in (self.generator, self.discriminator)]
+        return 3 * sum(sizes) + (sizes[0] if self.average is not None else 0)
+
     def restore(self, run: RunDir) -> int:
         """Load the newest whole checkpoint and return its step; 0 if there is none. A damaged one is said and passed over."""
         for path in reversed(run.checkpoints()):

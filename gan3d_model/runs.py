@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 from gan3d_eval.run_dir import RunDir, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["check_fit", "create_run", "resume_run", "total_steps"]
+__all__ = ["check_fit", "check_space", "create_run", "resume_run", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -18,6 +19,17 @@ def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
         raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
     if len(shapes) < config.batch_size:
         raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+
+
+def check_space(config: TrainConfig, checkpoint: int, run: RunDir) -> None:
+    """Refuse to begin what the disk cannot hold: all checkpoints that are kept, of about `checkpoint` bytes, and one more."""
+    kept = config.keep or math.ceil(config.epochs / config.checkpoint_every)
+    needed, free = (kept + 1) * checkpoint, shutil.disk_usage(run.path).free
+    if needed > free:
+        raise ConfigError(
+            f"{run.path}: {kept + 1} checkpoints need about {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
+            "free some, or keep fewer with --keep"
+        )
 
 
 def total_steps(config: TrainConfig, n: int) -> int:

@@ -39,7 +39,7 @@ from gan3d_model.losses import (
     stream,
 )
 from gan3d_model.players import Players, pick_device
-from gan3d_model.runs import check_fit, total_steps
+from gan3d_model.runs import check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 
 __all__ = ["Failed", "Interrupted", "train"]
@@ -92,6 +92,7 @@ def _play(
     try:
         run = run.update(status="running")
         players = Players.build(config, place)
+        check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         watch = Watch(run, Detectors.of(shapes, config), say, stop_on)

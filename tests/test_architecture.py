@@ -15,7 +15,7 @@ SOURCES = [
     ROOT / "cli.py",
 ]
 NAMES = [p.relative_to(ROOT).as_posix() for p in SOURCES]
-VERBS = {"audit", "describe", "export", "nn_check", "curves", "gallery", "report", "import_run", "check_run"}
+VERBS = {"audit", "watch", "describe", "export", "nn_check", "curves", "gallery", "report", "import_run", "check_run"}
 OURS = {"gan3d_eval", "gan3d_model", "studies", "cli"}
 
 

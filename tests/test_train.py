@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,6 +320,27 @@ def test_a_gpu_trains_and_its_checkpoint_resumes_on_the_cpu(tiny, sofas, dataset
     run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "gpu"), "cuda", quiet)
     resume_run(run, tiny, sofas)
     assert train(tiny, sofas, run, "cpu", quiet).meta["status"] == "finished"
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_noticed_before_the_first_step(
+    tiny, sofas, dataset_dir, tmp_path, monkeypatch
+):
+    run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
+    monkeypatch.setattr("gan3d_model.runs.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 10))
+    with pytest.raises(ConfigError, match=r"3 checkpoints need about .* MB, the disk has 0 MB free; free some, or keep fewer"):
+        train(tiny, sofas, run, "cpu", quiet)
+    assert RunDir.open(run.path).metrics() is None
+
+
+def test_the_estimated_size_of_a_checkpoint_is_nearly_its_size(tiny):
+    players = Players.build(dataclasses.replace(tiny, base_channels=32, ema=0.9), CPU)
+    for player, optimizer in ((players.generator, players.optimizer_g), (players.discriminator, players.optimizer_d)):
+        for weight in player.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+    buffer = io.BytesIO()
+    torch.save(players.state(), buffer)
+    assert players.checkpoint_bytes() == pytest.approx(buffer.tell(), rel=0.05)
 
 
 # --- ingredients -----------------------------------------------------------------------------------------------------------

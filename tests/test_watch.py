@@ -1,0 +1,57 @@
+"""Watching a run from another process: what its files say, and that a killed one is told from a running one."""
+
+from __future__ import annotations
+
+import filelock
+import pytest
+
+from gan3d_eval.watch import glance, is_training, watch
+
+
+def test_a_finished_run_is_told_in_one_line_and_the_watch_ends(run_copy, cli):
+    (only,) = watch(run_copy, every=0)
+    assert only.status == "finished"
+    assert only.step == 6
+    for words in ("finished  step 6  epoch 2.0", "loss D", "accuracy", "D learns in", "occupancy", "(data "):
+        assert words in only.line
+    assert cli("watch", run_copy.path).stdout.strip() == only.line
+
+
+def test_a_run_that_says_running_but_whose_lock_is_free_was_killed(run_copy, cli):
+    run = run_copy.update(status="running")
+    assert glance(run).status == "killed"
+    result = cli("watch", run.path)
+    assert "nobody trains it; go on with: python cli.py train DATASET --resume" in result.stderr
+    with filelock.FileLock(run.path / ".lock"):
+        assert is_training(run)
+        assert glance(run).status == "running"
+    assert not is_training(run)
+
+
+def test_each_step_is_told_once_until_the_end(run_copy, monkeypatch):
+    run = run_copy.update(status="running")
+    log = (run.path / "metrics.csv").read_text().splitlines(keepends=True)
+    lengths = iter([3, 3, 5, None])
+
+    def grow(seconds):
+        if (n := next(lengths)) is None:
+            run.update(status="finished")
+        else:
+            (run.path / "metrics.csv").write_text("".join(log[:n]))
+
+    monkeypatch.setattr("gan3d_eval.watch.time.sleep", grow)
+    monkeypatch.setattr("gan3d_eval.watch.is_training", lambda run: True)
+    assert [(g.status, g.step) for g in watch(run)] == [("running", 6), ("running", 2), ("running", 4), ("finished", 4)]
+
+
+@pytest.mark.parametrize("failures", [None, "bad", [3], [{"name": "gate-deadlock", "step": 5, "diagnosis": "…"}]])
+def test_failures_are_shown_whatever_stands_there(run_copy, failures):
+    line = glance(run_copy.update(failures=failures)).line
+    assert ("FAILED: gate-deadlock" in line) == (isinstance(failures, list) and isinstance(failures[0], dict))
+
+
+def test_a_run_without_a_log_or_with_few_columns_is_no_error(run_copy):
+    (run_copy.path / "metrics.csv").write_text("step\n3\n")
+    assert glance(run_copy).line == "finished  step 3"
+    (run_copy.path / "metrics.csv").unlink()
+    assert glance(run_copy).line == "finished, no step yet"
