@@ -38,6 +38,7 @@ from gan3d_model.losses import (
     gradient_penalty,
     stream,
 )
+from gan3d_model.monitor import Board, tensorboard
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
@@ -96,7 +97,7 @@ def _play(
         first = players.restore(run)
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         watch = Watch(run, Detectors.of(shapes, config), say, stop_on)
-        with run.metrics_log(upto=first) as log, _tensorboard(run, first) as board, _stop_signals() as stopped:
+        with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals() as stopped:
             steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say, watch)
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
@@ -110,7 +111,7 @@ def _play(
 
 def _loop(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
-    log: Callable[[dict[str, float]], Any], board: Any, stopped: Callable[[], bool], say: Callable[[str], None],
+    log: Callable[[dict[str, float]], Any], board: Board, stopped: Callable[[], bool], say: Callable[[str], None],
     watch: Watch,
 ) -> int:  # fmt: skip
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
@@ -186,8 +187,7 @@ def _loop(
             "lr_g": config.lr_g * factor, "occupancy_g": (fake > 0.5).float().mean().item(),
         }  # fmt: skip
         log(row)
-        for name in ("loss_d", "loss_g", "acc_d", "d_updated", "occupancy_g", "lr_g"):
-            board.add_scalar(name, row[name], step)
+        board.row(row, step)
         watch.row(row)
         if now - said > 10 or step == steps:
             said, left = now, (now - begin) / (step - first) * (steps - step)
@@ -198,7 +198,9 @@ def _loop(
         stop = stopped() or bool(watch.fatal)
         if _due(step, steps, n, batch, config.sample_every):
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
-            watch.samples(run.samples(f"{step:06d}"), step)
+            drawn = run.samples(f"{step:06d}")
+            watch.samples(drawn, step)
+            board.samples(drawn, step)
         if _due(step, steps, n, batch, config.checkpoint_every) or stop:
             players.save(run, step)
         if watch.fatal:
@@ -266,15 +268,6 @@ def _alone(run: RunDir) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None
-
-
-@contextlib.contextmanager
-def _tensorboard(run: RunDir, first: int) -> Iterator[Any]:
-    """A TensorBoard writer that forgets steps after `first`, which a resumed run takes again."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(run.path / "tensorboard"), purge_step=first + 1) as writer:
-        yield writer
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from gan3d_eval.voxels import VoxelSet, packed_bytes
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Watch
 from gan3d_model.losses import draw_latents, stream
+from gan3d_model.monitor import Board
 from gan3d_model.networks import FirstConv, LastConv
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import create_run
@@ -103,17 +103,10 @@ def _ours(config: TrainConfig, shapes: VoxelSet, device: torch.device) -> Callab
             watch = Watch(run, Detectors.of(shapes, config), lambda line: None)
             players = Players.build(config, device)
             with contextlib.suppress(_Enough):
-                _loop(config, shapes, run, players, device, 0, log, _Silent(), lambda: False, print, watch)
+                _loop(config, shapes, run, players, device, 0, log, Board(), lambda: False, print, watch)
         return marks[-1] - marks[0]
 
     return play
-
-
-class _Silent:
-    """A TensorBoard that hears nothing."""
-
-    def add_scalar(self, *args: Any) -> None:
-        """Ignore it."""
 
 
 def _reference(config: TrainConfig, shapes: VoxelSet, device: torch.device) -> Callable[[int], float]:
