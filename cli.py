@@ -349,6 +349,12 @@ def export(
     click.echo(folder)
 
 
+def warn_of_empty(shapes: Any) -> None:
+    """Say that a training set holds empty shapes; they are trained on all the same."""
+    if empty := int((shapes.volume == 0).sum()):
+        say(f"warning: {empty} of the {len(shapes)} training shapes are empty; `prepare --fix drop-empty` leaves them out")
+
+
 def fitting(resolution: int, dataset: Path) -> int:
     """The dataset's resolution, if networks of that size exist."""
     from gan3d_model.config import RESOLUTIONS, ConfigError
@@ -405,20 +411,24 @@ def train(
         return
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
-    if empty := int((shapes.volume == 0).sum()):
-        say(f"warning: {empty} of the {len(shapes)} training shapes are empty; `prepare --fix drop-empty` leaves them out")
+    warn_of_empty(shapes)
     from gan3d_model.players import pick_device
     from gan3d_model.runs import create_run, resume_run
+    from gan3d_model.team import gather_team
     from gan3d_model.train import train as play
 
-    pick_device(device)  # a wrong one is refused before a run is made
-    if run:
-        resume_run(run, config, shapes)
-    else:
-        run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
-    say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
-    play(config, shapes, run, device, say, split(stop_on))
-    click.echo(run.path)
+    with gather_team(device) as (team, device):  # one process, or those that torchrun started
+        pick_device(device)  # a wrong one is refused before a run is made
+        if run:
+            resume_run(run, config, shapes)
+        elif team.leads:
+            run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
+        run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
+        if team.leads:
+            say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
+        play(config, shapes, run, device, say, split(stop_on), team)
+        if team.leads:
+            click.echo(run.path)
 
 
 @main.command()

@@ -20,7 +20,7 @@ def augments(config: TrainConfig) -> bool:
     return config.mirror or config.shift > 0 or config.cutout > 0 or config.instance_noise > 0
 
 
-def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.Generator) -> Tensor:
+def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.Generator, share: slice = slice(None)) -> Tensor:
     """Change a batch `(B, D, D, D)` of occupancies, each shape by its own draw.
 
     Parameters
@@ -30,22 +30,25 @@ def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.G
         MAP inference for image super-resolution", sec. 3.1).
     random : torch.Generator
         On the CPU, so that the draws are the same on every device.
+    share : slice
+        Which part of the global batch `grids` is: draws are made for all of it.
     """
-    b, d = len(grids), grids.shape[1]
+    d = grids.shape[1]
+    b = len(grids) if share == slice(None) else config.batch_size
     if config.mirror:  # left and right: x is the first axis of a shape
-        mirrored = (torch.rand(b, generator=random) < 0.5).to(grids.device)
+        mirrored = (torch.rand(b, generator=random) < 0.5)[share].to(grids.device)
         grids = torch.where(mirrored[:, None, None, None], grids.flip(1), grids)
     if config.shift:
-        grids = _shift(grids, torch.randint(-config.shift, config.shift + 1, (b, 3), generator=random))
+        grids = _shift(grids, torch.randint(-config.shift, config.shift + 1, (b, 3), generator=random)[share])
     if config.cutout:
         side = max(1, round(config.cutout * d))
-        corner = torch.randint(1 - side, d, (b, 3), generator=random).to(grids.device)
+        corner = torch.randint(1 - side, d, (b, 3), generator=random)[share].to(grids.device)
         at = torch.arange(d, device=grids.device)
         inside = (at >= corner[:, :, None]) & (at < corner[:, :, None] + side)  # (B, 3, D)
         box = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & inside[:, 2, None, None, :]
         grids = grids.masked_fill(box, 0.0)
     if config.instance_noise:
-        noise = torch.randn(grids.shape, generator=random).to(grids.device)
+        noise = torch.randn(b, d, d, d, generator=random)[share].to(grids.device)
         grids = grids + config.instance_noise * (1 - progress) * noise
     return grids
 

@@ -114,16 +114,16 @@ class Failed(Gan3dError):
 
 
 class Watch:
-    """Tells of each failure once: a line, and an entry of `failures` in `run.json`."""
+    """Tells of each failure once: a line, and an entry of `failures` in `run.json`; without a run it only watches."""
 
     def __init__(
-        self, run: RunDir, detectors: Detectors, say: Callable[[str], None] = print, stop_on: Collection[str] = ()
+        self, run: RunDir | None, detectors: Detectors, say: Callable[[str], None] = print, stop_on: Collection[str] = ()
     ) -> None:
         if unknown := sorted(set(stop_on) - set(FAILURES)):
             raise Gan3dError(f"no failure {', '.join(unknown)} is known; there are {', '.join(FAILURES)}")
         self.run, self.detectors, self.say, self.stop_on = run, detectors, say, stop_on
         self.fatal = ""
-        detectors.fired = [failure["name"] for failure in run.meta.get("failures", [])]
+        detectors.fired = [failure["name"] for failure in run.meta.get("failures", [])] if run else []
 
     def row(self, row: dict[str, float]) -> None:
         """Take a row of the log; Failed at once if a loss is no longer finite."""
@@ -138,8 +138,9 @@ class Watch:
             self._tell(name, text, step)
 
     def _tell(self, name: str, text: str, step: int) -> None:
-        self.say(f"warning: {name} at step {step}: {text}")
-        failures = [*self.run.meta.get("failures", []), {"name": name, "step": step, "diagnosis": text}]
-        self.run = self.run.update(failures=failures)
         if name in self.stop_on or name == "diverged":
-            self.fatal = f"{self.run.path}: {name} at step {step}: {text}"
+            self.fatal = f"{self.run.path if self.run else 'the run'}: {name} at step {step}: {text}"
+        if self.run:
+            self.say(f"warning: {name} at step {step}: {text}")
+            failures = [*self.run.meta.get("failures", []), {"name": name, "step": step, "diagnosis": text}]
+            self.run = self.run.update(failures=failures)

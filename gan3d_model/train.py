@@ -20,12 +20,12 @@ from typing import Any
 import filelock
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
+from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch
 from gan3d_model.losses import (
@@ -42,6 +42,7 @@ from gan3d_model.monitor import Board, tensorboard
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
+from gan3d_model.team import Team
 
 __all__ = ["Failed", "Interrupted", "train"]
 
@@ -56,7 +57,7 @@ class Interrupted(Gan3dError):
 
 def train(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print,
-    stop_on: Collection[str] = (),
+    stop_on: Collection[str] = (), team: Team = Team(),  # noqa: B008 (it is frozen)
 ) -> RunDir:  # fmt: skip
     """Train from the newest checkpoint of `run` (or from the start) to `config.epochs`, then draw the evaluation set.
 
@@ -73,6 +74,8 @@ def train(
         Receives a line of progress now and then, and the diagnosis of each failure that is detected.
     stop_on : collection of str
         Failures (names of `detectors.FAILURES`) that end the training after a checkpoint.
+    team : Team
+        The processes that train together; only its leader writes.
 
     Raises
     ------
@@ -81,15 +84,23 @@ def train(
     """
     place = pick_device(device)
     check_fit(config, shapes)
-    with _alone(run):
-        return _play(config, shapes, run, place, say, stop_on)
+    team.share(config.batch_size)
+    with _alone(run) if team.leads else contextlib.nullcontext():
+        return _play(config, shapes, run, place, say, stop_on, team)
 
 
 def _play(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None],
-    stop_on: Collection[str],
+    stop_on: Collection[str], team: Team,
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, and leave the run with the status that it deserves."""
+    if not team.leads:
+        players = Players.build(config, place)
+        first = players.restore(run)
+        watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
+        with _stop_signals() as stopped:
+            _loop(config, shapes, run, players, place, first, lambda row: None, Board(), stopped, say, watch, team)
+        return run
     try:
         run = run.update(status="running")
         players = Players.build(config, place)
@@ -98,7 +109,7 @@ def _play(
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         watch = Watch(run, Detectors.of(shapes, config), say, stop_on)
         with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals() as stopped:
-            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say, watch)
+            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say, watch, team)
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
@@ -112,19 +123,19 @@ def _play(
 def _loop(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
     log: Callable[[dict[str, float]], Any], board: Board, stopped: Callable[[], bool], say: Callable[[str], None],
-    watch: Watch,
+    watch: Watch, team: Team,
 ) -> int:  # fmt: skip
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D = players.generator, players.discriminator
     n, batch = len(shapes), config.batch_size
-    steps = total_steps(config, n)
+    steps, share = total_steps(config, n), team.share(batch)
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, d³/8) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
     begin = said = time.perf_counter()
 
     def see(grids: Tensor, name: str, step: int, progress: float) -> Tensor:
-        return augment(grids, config, progress, stream(config.seed, name, step)) if augments(config) else grids
+        return augment(grids, config, progress, stream(config.seed, name, step), share) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
@@ -133,12 +144,11 @@ def _loop(
         _set_rate(players.optimizer_g, config.lr_g * factor)
         _set_rate(players.optimizer_d, config.lr_d * factor)
 
-        # A batch of real shapes, of latents and of labels.
-        real = unpack_on_device(data[batch_rows(config.seed, n, batch, step)], config.resolution)  # (B, D, D, D)
-        latents = draw_latents(config, batch, stream(config.seed, "latents", step)).to(device)  # (B, z)
-        label_real, label_fake = (
-            x.to(device) for x in draw_labels(config, batch, stream(config.seed, "labels", step), progress)
-        )
+        # A batch of real shapes, of latents and of labels; of several processes each takes its share.
+        real = unpack_on_device(data[batch_rows(config.seed, n, batch, step)[share]], config.resolution)  # (B, D, D, D)
+        latents = draw_latents(config, batch, stream(config.seed, "latents", step))[share].to(device)  # (B, z)
+        labels = draw_labels(config, batch, stream(config.seed, "labels", step), progress)
+        label_real, label_fake = (x[share].to(device) for x in labels)
 
         # G imagines one batch, which both players use.
         with half():
@@ -152,7 +162,8 @@ def _loop(
             logits_fake = D(see(fake.detach(), "see-fake", step, progress))  # (B,)
         logits_real, logits_fake = logits_real.float(), logits_fake.float()
         loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, label_real, label_fake)
-        acc_real, acc_fake = (x.item() for x in accuracy(logits_real, logits_fake))
+        facts = torch.stack([loss_real, loss_fake, *accuracy(logits_real, logits_fake)]).detach()
+        mean_real, mean_fake, acc_real, acc_fake = team.mean(facts).tolist()
 
         # The gate: D learns only while it is not too good already.
         acc = (acc_real + acc_fake) / 2
@@ -163,6 +174,7 @@ def _loop(
                 loss = loss + config.r1 * config.r1_every * gradient_penalty(logits_real, real)
             players.optimizer_d.zero_grad()
             loss.backward()
+            team.average_gradients(D)
             players.optimizer_d.step()
 
         # G learns to be called real by D as D now is. D's weights need no gradient here.
@@ -172,6 +184,7 @@ def _loop(
         loss_g = generator_loss(logits.float())
         players.optimizer_g.zero_grad()
         loss_g.backward()
+        team.average_gradients(G)
         players.optimizer_g.step()
         D.requires_grad_(True)
 
@@ -179,12 +192,13 @@ def _loop(
         players.follow(step)
 
         # One row of the log.
+        mean_g, occupancy = team.mean(torch.stack([loss_g.detach(), (fake > 0.5).float().mean()])).tolist()
         now, epoch = time.perf_counter(), step * batch / n
         row = {
-            "step": step, "epoch": epoch, "seconds": now - begin, "loss_d": loss_real.item() + loss_fake.item(),
-            "loss_d_real": loss_real.item(), "loss_d_fake": loss_fake.item(), "loss_g": loss_g.item(), "acc_d": acc,
+            "step": step, "epoch": epoch, "seconds": now - begin, "loss_d": mean_real + mean_fake,
+            "loss_d_real": mean_real, "loss_d_fake": mean_fake, "loss_g": mean_g, "acc_d": acc,
             "acc_d_real": acc_real, "acc_d_fake": acc_fake, "d_updated": updated, "lr_d": config.lr_d * factor,
-            "lr_g": config.lr_g * factor, "occupancy_g": (fake > 0.5).float().mean().item(),
+            "lr_g": config.lr_g * factor, "occupancy_g": occupancy,
         }  # fmt: skip
         log(row)
         board.row(row, step)
@@ -195,13 +209,13 @@ def _loop(
                 f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
-        stop = stopped() or bool(watch.fatal)
-        if _due(step, steps, n, batch, config.sample_every):
+        if team.leads and _due(step, steps, n, batch, config.sample_every):
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
             drawn = run.samples(f"{step:06d}")
             watch.samples(drawn, step)
             board.samples(drawn, step)
-        if _due(step, steps, n, batch, config.checkpoint_every) or stop:
+        stop = team.any(stopped() or bool(watch.fatal), device)
+        if team.leads and (_due(step, steps, n, batch, config.checkpoint_every) or stop):
             players.save(run, step)
         if watch.fatal:
             raise Failed(watch.fatal)
@@ -211,29 +225,6 @@ def _loop(
 
 
 # --- pieces of the loop, each testable alone -------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=2)
-def _order(seed: int, n: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the n shapes in one epoch."""
-    order: NDArray[np.int64] = torch.randperm(n, generator=stream(seed, "order", epoch)).numpy()
-    return order
-
-
-def batch_rows(seed: int, n: int, batch: int, step: int) -> NDArray[np.int64]:
-    """Rows `(B,)` of step 1, 2, …: consecutive pieces of one endless sequence of shuffled epochs.
-
-    Every batch is full and every shape is seen once an epoch; the usual loop drops the last partial batch.
-    """
-    positions = np.arange((step - 1) * batch, step * batch)
-    return np.array([_order(seed, n, int(p) // n)[int(p) % n] for p in positions])
-
-
-def unpack_on_device(packed: Tensor, resolution: int) -> Tensor:
-    """Packed rows `(B, ⌈d³/8⌉) uint8` → `(B, d, d, d) float32` of 0 and 1, on their device."""
-    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    bits = (packed[:, :, None] >> shifts) & 1
-    return bits.flatten(1)[:, : resolution**3].reshape(-1, resolution, resolution, resolution).float()
 
 
 def lr_factor(config: TrainConfig, progress: float) -> float:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gan3d_eval.voxels import VoxelSet, packed_bytes
+from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Watch
 from gan3d_model.losses import draw_latents, stream
@@ -29,7 +30,8 @@ from gan3d_model.monitor import Board
 from gan3d_model.networks import FirstConv, LastConv
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import create_run
-from gan3d_model.train import _loop, unpack_on_device
+from gan3d_model.team import Team
+from gan3d_model.train import _loop
 
 __all__ = ["bench_train", "flops_per_shape"]
 
@@ -103,7 +105,7 @@ def _ours(config: TrainConfig, shapes: VoxelSet, device: torch.device) -> Callab
             watch = Watch(run, Detectors.of(shapes, config), lambda line: None)
             players = Players.build(config, device)
             with contextlib.suppress(_Enough):
-                _loop(config, shapes, run, players, device, 0, log, Board(), lambda: False, print, watch)
+                _loop(config, shapes, run, players, device, 0, log, Board(), lambda: False, print, watch, Team())
         return marks[-1] - marks[0]
 
     return play

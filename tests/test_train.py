@@ -20,11 +20,12 @@ import torch
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
+from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
 from gan3d_model.runs import create_run, resume_run
 from gan3d_model.sample import generate, sample
-from gan3d_model.train import Failed, Interrupted, batch_rows, lr_factor, train, unpack_on_device
+from gan3d_model.train import Failed, Interrupted, lr_factor, train
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,87 @@
+"""Several processes as one training: each computes its share of every batch, and all take the same steps and decisions.
+
+Started by `torchrun --nproc-per-node=N cli.py train …`. Batches, latents and labels are functions of (seed, step), so every
+process knows the whole batch and takes its share: the number of processes may change when a run is resumed. Gradients and
+accuracies are averaged over all, so weights stay equal and the gate opens for all or for none. Batch normalisation sees the
+share of its own process; what is saved is the leader's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from gan3d_eval.run_dir import Gan3dError
+
+__all__ = ["Team", "gather_team"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """One process among `size`; alone, every method is free."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """Which part of a global batch is this process's."""
+        if batch % self.size:
+            raise Gan3dError(f"a batch of {batch} is no multiple of {self.size} processes; choose one with --batch-size")
+        part = batch // self.size
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over all processes."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+            values = values / self.size
+        return values
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is up in any process."""
+        return flag if self.size == 1 else bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
+
+    def average_gradients(self, player: nn.Module) -> None:
+        """Replace each gradient by its mean over all processes, in one message."""
+        if self.size == 1:
+            return
+        gradients = [weight.grad for weight in player.parameters() if weight.grad is not None]
+        flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+    def tell(self, value: Any) -> Any:
+        """What the leader says."""
+        if self.size == 1:
+            return value
+        said = [value]
+        distributed.broadcast_object_list(said, src=0)
+        return said[0]
+
+
+@contextlib.contextmanager
+def gather_team(device: str) -> Iterator[tuple[Team, str]]:
+    """Join the processes that `torchrun` started, if it did; yield the team and this process's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team(), device
+        return
+    on_gpu = (device == "auto" and torch.cuda.is_available()) or device.startswith("cuda")
+    if on_gpu:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield Team(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        distributed.destroy_process_group()
