@@ -99,7 +99,7 @@ def _play(
         first = players.restore(run)
         watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
         with _stop_signals() as stopped:
-            _loop(config, shapes, run, players, place, first, lambda row: None, Board(), stopped, say, watch, team)
+            _loop(config, shapes, run, players, place, first, lambda row: None, Board(), stopped, _hush, watch, team)
         return run
     try:
         run = run.update(status="running")
@@ -239,6 +239,10 @@ def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bfloat16"
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _hush(line: str) -> None:
+    """Say nothing: the leader speaks for all."""
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
