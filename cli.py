@@ -92,7 +92,7 @@ def voxelizer_options(command: Any) -> Any:
         click.option("--solid/--surface", default=None, show_default=False,
                      help="Meshes: fill what is enclosed, or keep the shell.  [default: solid; polygon2voxel: surface]"),
         click.option("--method", type=click.Choice(["exact", "polygon2voxel"]), default="exact",
-                     help="Meshes: every voxel that is touched, or the slides' own voxels bit for bit."),
+                     help="Meshes: every voxel that is touched, or what Matlab's polygon2voxel marks, bit for bit."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -292,7 +292,7 @@ def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: b
 @click.argument("source", type=PathArg)
 @click.option("-r", "--resolution", type=int, default=64, help="Voxels along each axis.")
 @voxelizer_options
-@click.option("--compare", is_flag=True, help="Show the slides' polygon2voxel beside it.")
+@click.option("--compare", is_flag=True, help="Show Matlab's polygon2voxel beside it.")
 @click.option("-n", "--n-samples", type=click.IntRange(min=1), default=8, help="Meshes shown.")
 @click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
 @seed_option

@@ -121,9 +121,10 @@ def test_no_bytes_whatever_raise_anything_but_a_reason(data, suffix, with_magic)
     if with_magic:
         data = magic.get(suffix, b"") + data
     try:
-        parse_voxels(io.BytesIO(data), suffix)
+        arrays = parse_voxels(io.BytesIO(data), suffix)
     except VoxelError:
         return
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("a.npy.gz", ".npy.gz"), ("A.OFF", ".off"), ("a.b.MAT", ".mat"), ("a", "")])
