@@ -238,8 +238,9 @@ def prepare(
 @main.command()
 @click.argument("path", type=PathArg)
 @click.option("--out", type=PathArg, help="Write the table, a row per file or shape, to this .csv.")
+@click.option("--strict", is_flag=True, help="Exit with 3 on empties, leaks, label conflicts, or unreadable files.")
 @json_option
-def audit(path: Path, out: Path | None, as_json: bool) -> None:
+def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
     """What is wrong with a mesh, a folder or .zip of meshes, or a dataset directory, before anyone relies on it?
 
     \b
@@ -249,22 +250,25 @@ def audit(path: Path, out: Path | None, as_json: bool) -> None:
     """
     if (path / "dataset.json").is_file():
         from gan3d_eval.audit import audit as verb
-        from gan3d_eval.audit import findings
+        from gan3d_eval.audit import findings, why_unfit
         from gan3d_eval.voxels import VoxelSet
 
         result, table = verb(VoxelSet.open(path))
-        answer, lines = result.to_dict(), findings(result) or ["no defect found"]
+        answer, lines, unfit = result.to_dict(), findings(result) or ["no defect found"], why_unfit(result)
     else:
         from gan3d_model.data.audit_meshes import audit_meshes, report
 
         table, answer = audit_meshes(path, say)
-        lines = report(answer)
+        lines, unfit = report(answer), f"{len(answer['unreadable'])} files are unreadable" * bool(answer["unreadable"])
     if out:
         from gan3d_eval.files import atomic_file
 
         with atomic_file(out) as temporary:
             table.to_csv(temporary, index=False)
     click.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+    if strict and unfit:
+        say(f"failed: {unfit}")
+        sys.exit(3)
 
 
 @main.command()

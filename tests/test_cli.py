@@ -265,6 +265,18 @@ def test_audit_answers_for_a_file_a_tree_and_a_dataset(cli, meshes, tmp_path, da
     assert "does not exist" in nothing.stderr
 
 
+def test_a_strict_audit_fails_on_what_makes_numbers_wrong(cli, meshes, tmp_path, grids):
+    np.savez(tmp_path / "a.npz", X_train=grids[[0, 1, 2, 3]], X_test=grids[[0, 4]])
+    cli("prepare", tmp_path / "a.npz", tmp_path / "d", "-r", 16)
+    assert cli("audit", tmp_path / "d").exit_code == 0
+    result = cli("audit", tmp_path / "d", "--strict")
+    assert result.exit_code == 3
+    assert "failed: the data set is unfit as it stands: 1 exact-leak" in result.stderr
+    assert cli("audit", meshes, "--strict").exit_code == 0
+    (meshes / "bad.off").write_text("OFF")
+    assert cli("audit", meshes, "--strict").exit_code == 3
+
+
 def test_describe_sets_datasets_side_by_side(cli, dataset_dir, tmp_path):
     result = cli("describe", dataset_dir, "--out", tmp_path / "d.png")
     assert result.exit_code == 0
