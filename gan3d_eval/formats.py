@@ -17,7 +17,7 @@ from scipy import io as scipy_io
 
 from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, check_memory, parse_arrays
 
-__all__ = ["VOXEL_SUFFIXES", "VoxelError", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
+__all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
 
 VOXEL_SUFFIXES = frozenset({".mat", ".binvox", ".npy", ".npz", ".npy.gz"})
 MAT_NAMES = ("Volume", "instance", "voxels")  # the slides', 3DShapeNets', others'
@@ -63,6 +63,15 @@ def parse_voxels(stream: BinaryIO, suffix: str) -> dict[str, NDArray[Any]]:
     except (*UNREADABLE, AttributeError, TypeError, NotImplementedError, scipy_io.matlab.MatReadError) as fault:
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
         raise VoxelError(f"cannot be read as {suffix} ({reason})") from None
+
+
+def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """The one array of a file that can be grids; VoxelError, without the file's name, if there are none or several."""
+    grids = [array for array in arrays.values() if array.ndim >= 3]
+    if len(grids) != 1:
+        held = ", ".join(f"{name} {array.shape}".strip() for name, array in arrays.items()) or "nothing"
+        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); expected exactly one")
+    return grids[0]
 
 
 def _parse_mat(stream: BinaryIO) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.files import file_hash, read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
-from gan3d_eval.voxels import VoxelSet, binarize, pack
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, only_grids, pack
 
 __all__ = ["import_run"]
 
@@ -73,9 +73,7 @@ def _read(source: Path) -> NDArray[Any]:
     """The one array of grids in a file."""
     if source.suffix not in {".npy", ".npz"}:
         raise RunDirError(f"{source}: expected .npy or .npz, found {source.suffix or 'no suffix'}")
-    arrays = read_arrays(source, RunDirError)
-    grids = [array for array in arrays.values() if array.ndim >= 3]
-    if len(grids) != 1:
-        shapes = ", ".join(f"{key} {array.shape}".strip() for key, array in arrays.items())
-        raise RunDirError(f"{source} holds {len(grids)} arrays that could be grids ({shapes}); expected exactly one")
-    return grids[0]
+    try:
+        return only_grids(read_arrays(source, RunDirError))
+    except VoxelError as fault:
+        raise RunDirError(f"{source} {fault}") from None

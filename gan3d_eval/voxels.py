@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_json, write_json
-from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, parse_voxels, suffix_of, turn_up
+from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "content_hash",
     "file_hash",
     "modelnet10",
+    "only_grids",
     "pack",
     "packed_bytes",
     "parse_voxels",

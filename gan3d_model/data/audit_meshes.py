@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.meshes import MESH_SUFFIXES, Mesh, parse_mesh
 from gan3d_model.data.sources import Item, Source, read_item
-from gan3d_model.data.topology import distinct_faces, edge_use, merge_positions
+from gan3d_model.data.topology import all_even, distinct_faces, edge_use, merge_positions
 
 __all__ = ["audit_meshes", "inspect", "report"]
 
@@ -57,7 +57,7 @@ def inspect(mesh: Mesh) -> dict[str, Any]:
         "components": _components(edges),
         "open_edges": int((uses == 1).sum()),
         "crowded_edges": int((uses > 2).sum()),
-        "closed": len(uses) > 0 and bool((uses % 2 == 0).all()),
+        "closed": all_even(uses),
         **{f"extent_{axis}": float(side) for axis, side in zip("xyz", high - low, strict=True)},
         "index_base": mesh.base,
         "evidence": mesh.evidence,
@@ -139,7 +139,6 @@ def _inspect_item(root: Path, item: Item) -> dict[str, Any]:
 
 def report(answer: dict[str, Any]) -> list[str]:
     """The answer of `audit_meshes` as lines for people: the facts of a single mesh, the defects and what they mean."""
-    lines = []
     if "mesh" in answer:
         facts = answer["mesh"].items()
         lines = [f"{key:32} {f'{value:g}' if isinstance(value, float) else value}" for key, value in facts]

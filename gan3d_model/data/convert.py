@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gan3d_eval.voxels import VoxelError, binarize, pack, packed_bytes, parse_voxels, turn_up
+from gan3d_eval.voxels import VoxelError, binarize, only_grids, pack, packed_bytes, parse_voxels, turn_up
 from gan3d_model.data.meshes import MESH_SUFFIXES, parse_mesh
 from gan3d_model.data.sources import Item, read_item
 from gan3d_model.data.voxelize import Voxelizer, voxelize
@@ -87,12 +87,7 @@ def _from_voxels(data: bytes, item: Item, task: Task) -> tuple[list[Row], NDArra
 
 def grids_of(data: bytes, suffix: str) -> NDArray[Any]:
     """The one array of a voxel file that can be grids."""
-    arrays = parse_voxels(io.BytesIO(data), suffix)
-    grids = [array for array in arrays.values() if array.ndim >= 3]
-    if len(grids) != 1:
-        held = ", ".join(f"{name} {array.dtype} {array.shape}".strip() for name, array in arrays.items()) or "nothing"
-        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); expected one")
-    return grids[0]
+    return only_grids(parse_voxels(io.BytesIO(data), suffix))
 
 
 def pad(grids: NDArray[np.bool_], how: Voxelizer) -> NDArray[np.bool_]:

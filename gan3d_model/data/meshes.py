@@ -133,12 +133,13 @@ def _parse_body(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.
             more = len(lines) - n_vertices - n_faces
             raise VoxelError(f"promises {n_vertices} vertices and {n_faces} faces, but {more} more lines follow")
         vertices = np.array([line[:3] for line in lines[:n_vertices]], np.float64)
-        polygons = [[int(token) for token in line[1 : 1 + int(line[0])]] for line in lines[n_vertices:]]
+        sizes = [int(line[0]) for line in lines[n_vertices:]]
+        polygons = [[int(token) for token in line[1 : 1 + size]] for line, size in zip(lines[n_vertices:], sizes, strict=True)]
     except VoxelError:
         raise
     except (ValueError, OverflowError) as fault:
         raise VoxelError(f"holds something else than numbers in its lines ({_brief(fault)})") from None
-    return vertices, _fans(polygons, [int(line[0]) for line in lines[n_vertices:]])
+    return vertices, _fans(polygons, sizes)
 
 
 def _fans(polygons: list[list[int]], sizes: list[int]) -> NDArray[np.int64]:

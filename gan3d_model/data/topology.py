@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.voxels import VoxelError
 
-__all__ = ["distinct_faces", "edge_use", "index_base", "is_closed", "merge_positions"]
+__all__ = ["all_even", "distinct_faces", "edge_use", "index_base", "is_closed", "merge_positions"]
 
 PREFERENCE = 0.01
 """By how much the reading from 1 must be the more orderly one, in units of `_disorder`, to be believed."""
@@ -46,7 +46,11 @@ def is_closed(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> bool:
 
     Edges are between positions, not indices; coincident faces count once.
     """
-    used = edge_use(distinct_faces(merge_positions(vertices), faces))[1]
+    return all_even(edge_use(distinct_faces(merge_positions(vertices), faces))[1])
+
+
+def all_even(used: NDArray[np.int64]) -> bool:
+    """Whether there are edges, and each has an even number of faces."""
     return len(used) > 0 and bool((used % 2 == 0).all())
 
 
