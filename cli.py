@@ -430,7 +430,7 @@ def train(
         run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
         if team.leads:
             say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
-        play(config, shapes, run, device, say, split(stop_on), team)
+        play(config, shapes, run, device, say, split(stop_on), team, live=sys.stderr.isatty())
         if team.leads:
             click.echo(run.path)
 

@@ -36,19 +36,19 @@ def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.G
     d = grids.shape[1]
     b = len(grids) if share == slice(None) else config.batch_size
     if config.mirror:  # left and right: x is the first axis of a shape
-        mirrored = (torch.rand(b, generator=random) < 0.5)[share].to(grids.device)
+        mirrored = (torch.rand(b, generator=random) < 0.5)[share].to(grids.device, non_blocking=True)
         grids = torch.where(mirrored[:, None, None, None], grids.flip(1), grids)
     if config.shift:
         grids = _shift(grids, torch.randint(-config.shift, config.shift + 1, (b, 3), generator=random)[share])
     if config.cutout:
         side = max(1, round(config.cutout * d))
-        corner = torch.randint(1 - side, d, (b, 3), generator=random)[share].to(grids.device)
+        corner = torch.randint(1 - side, d, (b, 3), generator=random)[share].to(grids.device, non_blocking=True)
         at = torch.arange(d, device=grids.device)
         inside = (at >= corner[:, :, None]) & (at < corner[:, :, None] + side)  # (B, 3, D)
         box = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & inside[:, 2, None, None, :]
         grids = grids.masked_fill(box, 0.0)
     if config.instance_noise:
-        noise = torch.randn(b, d, d, d, generator=random)[share].to(grids.device)
+        noise = torch.randn(b, d, d, d, generator=random)[share].to(grids.device, non_blocking=True)
         grids = grids + config.instance_noise * (1 - progress) * noise
     return grids
 
@@ -56,7 +56,7 @@ def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.G
 def _shift(grids: Tensor, steps: Tensor) -> Tensor:
     """Move each shape `(D, D, D)` by its `(3,)` whole voxels; what leaves the grid is lost, what enters is empty."""
     b, d = len(grids), grids.shape[1]
-    steps = steps.to(grids.device)
+    steps = steps.to(grids.device, non_blocking=True)
     at = torch.arange(d, device=grids.device) - steps[:, :, None]  # (B, 3, D): where each voxel comes from
     there = (at >= 0) & (at < d)
     x, y, z = at.clamp(0, d - 1).unbind(1)

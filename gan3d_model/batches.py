@@ -21,13 +21,13 @@ def _order(seed: int, n: int, epoch: int) -> NDArray[np.int64]:
     return order
 
 
-def batch_rows(seed: int, n: int, batch: int, step: int) -> NDArray[np.int64]:
-    """Rows `(B,)` of step 1, 2, …: consecutive pieces of one endless sequence of shuffled epochs.
+def batch_rows(seed: int, n: int, batch: int, step: int) -> Tensor:
+    """Rows `(B,) int64` of step 1, 2, …: consecutive pieces of one endless sequence of shuffled epochs.
 
     Every batch is full and every shape is seen once an epoch; the usual loop drops the last partial batch.
     """
     positions = np.arange((step - 1) * batch, step * batch)
-    return np.array([_order(seed, n, int(p) // n)[int(p) % n] for p in positions])
+    return torch.tensor([_order(seed, n, int(p) // n)[int(p) % n] for p in positions])
 
 
 def unpack_on_device(packed: Tensor, resolution: int) -> Tensor:

@@ -83,6 +83,9 @@ class TrainConfig:
     )
 
     seed: int = setting(0, "root of every random stream: same seed, same bytes on CPU", 0, 2**32 - 1)
+    sync_batch_norm: bool = setting(
+        True, "several processes share the statistics of batch normalisation, and train as one would"
+    )
     precision: Precision = setting("auto", "auto: bfloat16 autocast on GPUs that have it, else float32")
     checkpoint_every: int = setting(10, "epochs between checkpoints", 1, 10**6, free=True)
     sample_every: int = setting(10, "epochs between samples at fixed latents", 1, 10**6, free=True)

@@ -14,13 +14,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from gan3d_model.config import TrainConfig
 
 __all__ = [
-    "accuracy",
     "discriminator_loss",
     "draw_labels",
     "draw_latents",
     "gate_is_open",
     "generator_loss",
     "gradient_penalty",
+    "judged_right",
     "stream",
 ]
 
@@ -76,11 +76,25 @@ def gradient_penalty(logits_real: Tensor, real: Tensor) -> Tensor:
     return 0.5 * slope.square().flatten(1).sum(dim=1).mean()
 
 
-def accuracy(logits_real: Tensor, logits_fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of real shapes with logit > 0 and of generated ones with logit < 0: a D that says 0 to all scores 0, not 0.5."""
-    return (logits_real > 0).float().mean(), (logits_fake < 0).float().mean()
+def judged_right(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
+    """How many real shapes have logit > 0, and how many generated ones logit < 0: `(2,) float32`.
+
+    A D that says 0 to all is right about none of them, not about half.
+    """
+    return torch.stack([(logits_real > 0).float().sum(), (logits_fake < 0).float().sum()])
 
 
-def gate_is_open(acc_d: float, gate: float) -> bool:
-    """Whether D learns from this batch: its accuracy is not higher than the gate (the paper's ≤, with 0.8)."""
-    return acc_d <= gate
+def gate_is_open(right: Tensor, judged: int, gate: float) -> Tensor:
+    """Whether D learns from this batch: its accuracy is not higher than the gate (the paper's ≤, with 0.8).
+
+    Parameters
+    ----------
+    right : (w,) float32
+        How many of the `judged` shapes of each of the last w batches D was right about; counts, so that an accuracy that
+        equals the gate is found equal.
+
+    Returns
+    -------
+    () bool, on the device of `right`: no step of a GPU waits for the host to decide.
+    """
+    return right.sum() / (judged * len(right)) <= gate

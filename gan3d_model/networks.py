@@ -12,16 +12,44 @@ from __future__ import annotations
 
 import itertools
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
-__all__ = ["Discriminator", "FirstConv", "Generator", "LastConv", "channels"]
+__all__ = ["BatchNorm", "Discriminator", "FirstConv", "Generator", "LastConv", "channels"]
 
 
 def channels(resolution: int, base_channels: int) -> list[int]:
     """Widths of the feature maps of spatial size 4, 8, … resolution/2: 512, 256, 128, 64 for 64³ and base 64."""
     sizes = itertools.takewhile(lambda size: size < resolution, (4 * 2**i for i in itertools.count()))
     return [max(1, 32 * base_channels // size) for size in sizes]
+
+
+class BatchNorm(nn.BatchNorm3d):
+    """`BatchNorm3d` whose batch, if `shared`, is that of all processes together, in equal shares.
+
+    The result is that of one process on the whole batch. (`torch.nn.SyncBatchNorm` does the same on GPUs only.)
+    """
+
+    shared = False
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`(B, C, d, d, d)` → the same shape, each channel with mean 0 and variance 1 before weight and bias."""
+        if not (self.shared and self.training and distributed.is_initialized()):
+            return super().forward(maps)
+        size, over = distributed.get_world_size(), (0, 2, 3, 4)
+        mean = all_reduce(maps.mean(over)) / size
+        centred = maps - mean[:, None, None, None]
+        variance = all_reduce(centred.square().mean(over)) / size
+        with torch.no_grad():
+            n, momentum = size * maps.numel() / maps.shape[1], self.momentum or 0.0
+            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(variance * (n / (n - 1)), momentum)  # type: ignore[union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        scale = self.weight / (variance + self.eps).sqrt()
+        normed: Tensor = centred * scale[:, None, None, None] + self.bias[:, None, None, None]
+        return normed
 
 
 class FirstConv(nn.Conv3d):
@@ -68,8 +96,8 @@ class Generator(nn.Module):
         widths = channels(resolution, base_channels)
         layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], 4, bias=False)]  # (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise(widths):  # (B, 256, 8, 8, 8), (B, 128, 16, …), (B, 64, 32, …)
-            layers += [nn.BatchNorm3d(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
-        layers += [nn.BatchNorm3d(widths[-1]), nn.ReLU(), LastConv(widths[-1])]
+            layers += [BatchNorm(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
+        layers += [BatchNorm(widths[-1]), nn.ReLU(), LastConv(widths[-1])]
         self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
         self.latent_dim = latent_dim
 
@@ -91,7 +119,7 @@ class Discriminator(nn.Module):
         blocks = []  # (B, 64, 32, 32, 32), (B, 128, 16, …), (B, 256, 8, …), (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise([1, *widths]):
             conv = FirstConv(after) if before == 1 else nn.Conv3d(before, after, 4, 2, 1, bias=False)
-            blocks.append(nn.Sequential(conv, nn.BatchNorm3d(after), nn.LeakyReLU(0.2)))
+            blocks.append(nn.Sequential(conv, BatchNorm(after), nn.LeakyReLU(0.2)))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)  # (B, 1, 1, 1, 1)
         if spectral_norm:

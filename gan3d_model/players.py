@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
-from gan3d_model.networks import Discriminator, Generator
+from gan3d_model.networks import BatchNorm, Discriminator, Generator
 
 __all__ = ["CheckpointError", "Players", "pick_device", "read_checkpoint"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 class CheckpointError(Gan3dError):
@@ -41,7 +41,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @dataclasses.dataclass
 class Players:
-    """G, D, their Adam optimisers, the average of G (None when `config.ema` is 0), and D's latest accuracies."""
+    """G, D, their Adam optimisers, the average of G (None when `config.ema` is 0), and how good D was of late."""
 
     config: TrainConfig
     generator: nn.Module
@@ -49,8 +49,8 @@ class Players:
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer
     average: nn.Module | None
-    recent: list[float] = dataclasses.field(default_factory=list)
-    """Accuracies of the last `gate_window` batches, the newest last."""
+    recent: Tensor
+    """How many shapes D judged right in each of the last `gate_window` batches, the newest last: `(≤ w,) float32`."""
 
     @classmethod
     def build(cls, config: TrainConfig, device: torch.device) -> Players:
@@ -59,6 +59,9 @@ class Players:
             torch.manual_seed(config.seed)
             generator = Generator(config.resolution, config.base_channels, config.latent_dim)
             discriminator = Discriminator(config.resolution, config.base_channels, config.spectral_norm)
+            for layer in [*generator.modules(), *discriminator.modules()]:
+                if isinstance(layer, BatchNorm):
+                    layer.shared = config.sync_batch_norm
             if config.init == "normal0.02":
                 for player in (generator, discriminator):
                     player.apply(_init_normal)
@@ -68,7 +71,15 @@ class Players:
             for player, lr in zip(players, (config.lr_g, config.lr_d), strict=True)
         ]
         average = copy.deepcopy(players[0]).requires_grad_(False) if config.ema else None
-        return cls(config, players[0], players[1], adam[0], adam[1], average)
+        return cls(config, players[0], players[1], adam[0], adam[1], average, torch.zeros(0, device=device))
+
+    def update_discriminator(self, opened: Tensor) -> None:
+        """Take D's step if `opened`, `() bool`, without asking the host: fused Adam can be told to leave all as it is.
+
+        (It is what `torch.amp.GradScaler` tells it of gradients that overflowed.)
+        """
+        vars(self.optimizer_d).update(grad_scale=None, found_inf=(~opened).float())
+        self.optimizer_d.step()
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
@@ -92,12 +103,12 @@ class Players:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in {"config", "recent"}}
 
     def state(self) -> dict[str, Any]:
-        """State dicts of all parts, and the accuracies that the gate remembers."""
+        """State dicts of all parts, and what the gate remembers."""
         return {name: part.state_dict() for name, part in self._parts().items() if part is not None} | {"recent": self.recent}
 
     def load(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture."""
-        self.recent = list(checkpoint["recent"])
+        self.recent = checkpoint["recent"]
         for name, part in self._parts().items():
             if part is None:
                 continue

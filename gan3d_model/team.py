@@ -2,8 +2,9 @@
 
 Started by `torchrun --nproc-per-node=N cli.py train …`. Batches, latents and labels are functions of (seed, step), so every
 process knows the whole batch and takes its share: the number of processes may change when a run is resumed. Gradients and
-accuracies are averaged over all, so weights stay equal and the gate opens for all or for none. Batch normalisation sees the
-share of its own process; what is saved is the leader's.
+accuracies are those of all, so weights stay equal and the gate opens for all or for none. Batch normalisation shares its
+statistics too (`networks.BatchNorm`), unless `sync_batch_norm` is off; then each process has its own, and what is
+saved is the leader's.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ class Team:
         part = batch // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Mean over all processes."""
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes."""
         if self.size > 1:
             distributed.all_reduce(values)
-            values = values / self.size
         return values
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over all processes."""
+        return self.sum(values) / self.size
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process."""

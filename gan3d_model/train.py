@@ -13,7 +13,6 @@ import math
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -29,16 +28,16 @@ from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch
 from gan3d_model.losses import (
-    accuracy,
     discriminator_loss,
     draw_labels,
     draw_latents,
     gate_is_open,
     generator_loss,
     gradient_penalty,
+    judged_right,
     stream,
 )
-from gan3d_model.monitor import Board, tensorboard
+from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players, pick_device
 from gan3d_model.runs import check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
@@ -47,6 +46,7 @@ from gan3d_model.team import Team
 __all__ = ["Failed", "Interrupted", "train"]
 
 PROGRESS_SAMPLES = 16
+READ_EVERY = 25  # steps of a GPU whose rows of the log are read together
 
 
 class Interrupted(Gan3dError):
@@ -57,7 +57,7 @@ class Interrupted(Gan3dError):
 
 def train(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, device: str = "auto", say: Callable[[str], None] = print,
-    stop_on: Collection[str] = (), team: Team = Team(),  # noqa: B008 (it is frozen)
+    stop_on: Collection[str] = (), team: Team = Team(), live: bool = False,  # noqa: B008 (it is frozen)
 ) -> RunDir:  # fmt: skip
     """Train from the newest checkpoint of `run` (or from the start) to `config.epochs`, then draw the evaluation set.
 
@@ -76,6 +76,8 @@ def train(
         Failures (names of `detectors.FAILURES`) that end the training after a checkpoint.
     team : Team
         The processes that train together; only its leader writes.
+    live : bool
+        Draw a progress bar on stderr, a terminal, instead of saying a line every ten seconds.
 
     Raises
     ------
@@ -86,12 +88,12 @@ def train(
     check_fit(config, shapes)
     team.share(config.batch_size)
     with _alone(run) if team.leads else contextlib.nullcontext():
-        return _play(config, shapes, run, place, say, stop_on, team)
+        return _play(config, shapes, run, place, say, stop_on, team, live)
 
 
 def _play(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None],
-    stop_on: Collection[str], team: Team,
+    stop_on: Collection[str], team: Team, live: bool,
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, and leave the run with the status that it deserves."""
     if not team.leads:
@@ -99,7 +101,7 @@ def _play(
         first = players.restore(run)
         watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
         with _stop_signals() as stopped:
-            _loop(config, shapes, run, players, place, first, lambda row: None, Board(), stopped, _hush, watch, team)
+            _loop(config, shapes, run, players, place, first, Ledger(config, len(shapes), first, watch), stopped, team)
         return run
     try:
         run = run.update(status="running")
@@ -107,9 +109,12 @@ def _play(
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
-        watch = Watch(run, Detectors.of(shapes, config), say, stop_on)
+        progress = Progress(say, live)
+        watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
         with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals() as stopped:
-            steps = _loop(config, shapes, run, players, place, first, log, board, stopped, say, watch, team)
+            ledger = Ledger(config, len(shapes), first, watch, log, board, progress)
+            steps = _loop(config, shapes, run, players, place, first, ledger, stopped, team)
+        progress.end()
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
@@ -121,18 +126,19 @@ def _play(
 
 
 def _loop(
-    config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int,
-    log: Callable[[dict[str, float]], Any], board: Board, stopped: Callable[[], bool], say: Callable[[str], None],
-    watch: Watch, team: Team,
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int, ledger: Ledger,
+    stopped: Callable[[], bool], team: Team,
 ) -> int:  # fmt: skip
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D = players.generator, players.discriminator
-    n, batch = len(shapes), config.batch_size
+    n, batch, on_gpu = len(shapes), config.batch_size, runs_ahead(device)
     steps, share = total_steps(config, n), team.share(batch)
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, d³/8) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
-    begin = said = time.perf_counter()
+
+    def mine(whole: Tensor) -> Tensor:  # this process's share of something drawn for the whole batch
+        return whole[share].to(device, non_blocking=True)
 
     def see(grids: Tensor, name: str, step: int, progress: float) -> Tensor:
         return augment(grids, config, progress, stream(config.seed, name, step), share) if augments(config) else grids
@@ -145,10 +151,9 @@ def _loop(
         _set_rate(players.optimizer_d, config.lr_d * factor)
 
         # A batch of real shapes, of latents and of labels; of several processes each takes its share.
-        real = unpack_on_device(data[batch_rows(config.seed, n, batch, step)[share]], config.resolution)  # (B, D, D, D)
-        latents = draw_latents(config, batch, stream(config.seed, "latents", step))[share].to(device)  # (B, z)
-        labels = draw_labels(config, batch, stream(config.seed, "labels", step), progress)
-        label_real, label_fake = (x[share].to(device) for x in labels)
+        real = unpack_on_device(data[mine(batch_rows(config.seed, n, batch, step))], config.resolution)  # (B, D, D, D)
+        latents = mine(draw_latents(config, batch, stream(config.seed, "latents", step)))  # (B, z)
+        label_real, label_fake = map(mine, draw_labels(config, batch, stream(config.seed, "labels", step), progress))
 
         # G imagines one batch, which both players use.
         with half():
@@ -162,20 +167,19 @@ def _loop(
             logits_fake = D(see(fake.detach(), "see-fake", step, progress))  # (B,)
         logits_real, logits_fake = logits_real.float(), logits_fake.float()
         loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, label_real, label_fake)
-        facts = torch.stack([loss_real, loss_fake, *accuracy(logits_real, logits_fake)]).detach()
-        mean_real, mean_fake, acc_real, acc_fake = team.mean(facts).tolist()
+        right = team.sum(judged_right(logits_real, logits_fake))  # (2,)
 
-        # The gate: D learns only while it is not too good already.
-        acc = (acc_real + acc_fake) / 2
-        players.recent = [*players.recent, acc][-config.gate_window :]
-        if updated := gate_is_open(sum(players.recent) / len(players.recent), config.gate):
+        # The gate: D learns only while it is not too good already. A GPU need not wait to know: the optimiser does.
+        players.recent = torch.cat([players.recent, right.sum()[None]])[-config.gate_window :]
+        opened = gate_is_open(players.recent, 2 * batch, config.gate)  # () bool
+        if on_gpu or opened:
             loss = loss_real + loss_fake
             if punish:  # lazily: one penalty stands for those of all steps since the last
                 loss = loss + config.r1 * config.r1_every * gradient_penalty(logits_real, real)
             players.optimizer_d.zero_grad()
             loss.backward()
             team.average_gradients(D)
-            players.optimizer_d.step()
+            players.update_discriminator(opened)
 
         # G learns to be called real by D as D now is. D's weights need no gradient here.
         D.requires_grad_(False)
@@ -191,34 +195,24 @@ def _loop(
         # The average of G follows G.
         players.follow(step)
 
-        # One row of the log.
-        mean_g, occupancy = team.mean(torch.stack([loss_g.detach(), (fake > 0.5).float().mean()])).tolist()
-        now, epoch = time.perf_counter(), step * batch / n
-        row = {
-            "step": step, "epoch": epoch, "seconds": now - begin, "loss_d": mean_real + mean_fake,
-            "loss_d_real": mean_real, "loss_d_fake": mean_fake, "loss_g": mean_g, "acc_d": acc,
-            "acc_d_real": acc_real, "acc_d_fake": acc_fake, "d_updated": updated, "lr_d": config.lr_d * factor,
-            "lr_g": config.lr_g * factor, "occupancy_g": occupancy,
-        }  # fmt: skip
-        log(row)
-        board.row(row, step)
-        watch.row(row)
-        if now - said > 10 or step == steps:
-            said, left = now, (now - begin) / (step - first) * (steps - step)
-            say(f"epoch {min(epoch, config.epochs):.1f}/{config.epochs}  loss D {row['loss_d']:.3f} G {row['loss_g']:.3f}  "
-                f"accuracy {acc:.2f}  occupancy {row['occupancy_g']:.3f}  {left:.0f} s left")  # fmt: skip
+        # One row of the log. On a GPU it is read later, with others: to read is to wait for all that is queued.
+        means = team.mean(torch.stack([loss_real, loss_fake, loss_g, (fake > 0.5).float().mean()]).detach())
+        ledger.add(step, torch.cat([means, right / batch, opened.float()[None]]), config.lr_d * factor, config.lr_g * factor)
+        sampling, saving = (_due(step, steps, n, batch, every) for every in (config.sample_every, config.checkpoint_every))
+        if not (sampling or saving or step % (READ_EVERY if on_gpu else 1) == 0):
+            continue
+        ledger.read()
 
         # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
-        if team.leads and _due(step, steps, n, batch, config.sample_every):
+        if team.leads and sampling:
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
-            drawn = run.samples(f"{step:06d}")
-            watch.samples(drawn, step)
-            board.samples(drawn, step)
-        stop = team.any(stopped() or bool(watch.fatal), device)
-        if team.leads and (_due(step, steps, n, batch, config.checkpoint_every) or stop):
+            ledger.samples(run.samples(f"{step:06d}"), step)
+        fatal = ledger.watch.fatal
+        stop = team.any(stopped() or bool(fatal), device)
+        if team.leads and (saving or stop):
             players.save(run, step)
-        if watch.fatal:
-            raise Failed(watch.fatal)
+        if fatal:
+            raise Failed(fatal)
         if stop and step < steps:
             raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
     return steps
@@ -234,15 +228,16 @@ def lr_factor(config: TrainConfig, progress: float) -> float:
     return config.lr_decay ** math.floor(progress / config.lr_step) if config.lr_schedule == "step" else 1.0
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the device works off a queue, so that to look at a number is to wait: every GPU does."""
+    return device.type != "cpu"
+
+
 def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """Whether matrix products run in bfloat16: as configured, or (`auto`) on a GPU that computes in it."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _hush(line: str) -> None:
-    """Say nothing: the leader speaks for all."""
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

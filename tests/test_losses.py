@@ -9,13 +9,13 @@ import torch
 
 from gan3d_model.config import RECIPES, TrainConfig
 from gan3d_model.losses import (
-    accuracy,
     discriminator_loss,
     draw_labels,
     draw_latents,
     gate_is_open,
     generator_loss,
     gradient_penalty,
+    judged_right,
     stream,
 )
 
@@ -43,14 +43,22 @@ def test_the_generator_wins_by_being_called_real():
 
 
 def test_accuracy_counts_both_kinds_and_a_logit_of_zero_is_no_decision():
-    real, fake = accuracy(torch.tensor([1.0, 1.0, -1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.0, -3.0]))
-    assert (real.item(), fake.item()) == (0.5, 0.5)
+    right = judged_right(torch.tensor([1.0, 1.0, -1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.0, -3.0, -1.0]))
+    assert right.tolist() == [2, 3]
 
 
-@pytest.mark.parametrize(("acc", "open_"), [(0.0, True), (0.79, True), (0.8, True), (0.805, False), (1.0, False)])
-def test_the_gate_is_open_up_to_and_including_eighty_percent(acc, open_):
-    assert gate_is_open(acc, 0.8) is open_
-    assert gate_is_open(acc, 1.0)
+@pytest.mark.parametrize(("right", "open_"), [(0, True), (159, True), (160, True), (161, False), (200, False)])
+def test_the_gate_is_open_up_to_and_including_eighty_percent(right, open_):
+    counts = torch.tensor([float(right)])
+    assert gate_is_open(counts, 200, 0.8).item() is open_
+    assert gate_is_open(counts, 200, 1.0)
+
+
+@pytest.mark.parametrize("percent", range(101))
+def test_an_accuracy_that_equals_the_gate_opens_it_whatever_the_rounding(percent):
+    assert gate_is_open(torch.tensor([float(percent)]), 100, percent / 100)
+    assert gate_is_open(torch.tensor([percent - 1.0, percent + 1.0, percent]), 100, percent / 100)
+    assert not gate_is_open(torch.tensor([percent + 1.0]), 100, percent / 100)
 
 
 def test_slides_labels_fill_their_ranges_and_paper_labels_are_hard():

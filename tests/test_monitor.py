@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan3d_model.monitor import depth_sheet
+from gan3d_model.monitor import Progress, depth_sheet, duration
 
 
 def test_a_run_can_be_read_back_from_tensorboard(trained):
@@ -29,3 +30,33 @@ def test_the_sheet_shows_what_is_near_brighter_and_what_is_high_above():
     assert 0 < sheet[6, 8 + 6] < 128
     assert np.count_nonzero(sheet) == 2
     assert np.array_equal(depth_sheet(grids, 4, 3), sheet.repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(capsys):
+    progress = Progress()
+    progress.show(0.1, "early")
+    progress.last -= 11
+    progress.show(0.5, "epoch 5/10")
+    progress.show(1.0, "epoch 10/10")
+    progress.end()
+    assert capsys.readouterr().out.splitlines() == ["epoch 5/10", "epoch 10/10"]
+
+
+def test_on_a_terminal_a_bar_is_drawn_over_and_lines_that_stay_are_not_mixed_with_it(capsys):
+    progress = Progress(live=True)
+    progress.last -= 1
+    progress.show(0.5, "epoch 5/10")
+    progress.say("warning: collapsed")
+    progress.show(1.0, "epoch 10/10")
+    progress.end()
+    out, err = capsys.readouterr()
+    assert out == "warning: collapsed\n"
+    half, cleared, full = err.rstrip("\n").split("\r\033[K")[1:]
+    assert half == "█" * 12 + "░" * 12 + "  50%  epoch 5/10"
+    assert cleared == ""
+    assert full.startswith("█" * 24 + " 100%")

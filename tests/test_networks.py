@@ -38,7 +38,7 @@ def test_shapes_and_ranges(resolution):
 
 def test_layers_of_the_paper():
     kinds = [type(layer).__name__ for layer in Generator().layers]
-    up, norm = ["BatchNorm3d", "ReLU", "ConvTranspose3d"], ["BatchNorm3d", "ReLU", "LastConv", "Sigmoid"]
+    up, norm = ["BatchNorm", "ReLU", "ConvTranspose3d"], ["BatchNorm", "ReLU", "LastConv", "Sigmoid"]
     assert kinds == ["ConvTranspose3d", *up, *up, *up, *norm]
     for block in Discriminator().blocks:
         assert isinstance(block[1], nn.BatchNorm3d)  # in the first layer too

@@ -47,14 +47,15 @@ import torch
 from torch import nn
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
-from gan3d_model import players
+from gan3d_model import networks, players
 from gan3d_model.config import TrainConfig
 from gan3d_model.runs import create_run
 from gan3d_model.team import gather_team
 from gan3d_model.train import train
 
-nn.BatchNorm3d = lambda channels: nn.Identity()  # its statistics are those of a share
-dataset, folder = map(Path, sys.argv[1:])
+dataset, folder, norm = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+if norm == "no-norm":
+    networks.BatchNorm = lambda channels: nn.Identity()
 shapes = VoxelSet.open(dataset).select(["sofa"], "train")
 config = TrainConfig(resolution=16, base_channels=4, latent_dim=8, epochs=2, batch_size=8, n_samples=8, ema=0.9, lr_g=1e-4,
                      lr_d=1e-4, r1=0.1, r1_every=2, mirror=True, shift=1, instance_noise=0.1, keep=0)
@@ -75,12 +76,13 @@ with gather_team("cpu") as (team, device):
 """
 
 
-def test_two_processes_end_with_equal_weights_which_are_those_of_one(dataset_dir, tmp_path):
+@pytest.mark.parametrize("norm", ["no-norm", "sync-batch-norm"])
+def test_two_processes_end_with_equal_weights_which_are_those_of_one(dataset_dir, tmp_path, norm):
     (tmp_path / "s.py").write_text(SCRIPT)
-    two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path)
+    two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, norm)
     assert two.returncode == 0, two.stderr
     subprocess.run(
-        [sys.executable, tmp_path / "s.py", dataset_dir, tmp_path], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, tmp_path / "s.py", dataset_dir, tmp_path, norm], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     first, second, alone = (torch.load(tmp_path / f"weights-{name}.pt") for name in ("2-0", "2-1", "1-0"))
     for a, b, c in zip(first, second, alone, strict=True):

@@ -80,6 +80,33 @@ def test_a_closed_gate_leaves_d_as_it_was_and_an_open_one_does_not(tiny, sofas, 
         assert updates == (0 if gate == 0 else 3)
 
 
+def test_the_order_of_work_of_a_gpu_takes_the_same_steps(tiny, sofas, dataset_dir, tmp_path, monkeypatch):
+    """The gate is decided on the device and rows are read in heaps: the numbers are those of the CPU, which looks at each."""
+    config = dataclasses.replace(tiny, gate=0.6, gate_window=2, r1=0.1, r1_every=2, ema=0.9, epochs=12, sample_every=5)
+    cpu = train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "cpu"), "cpu", quiet)
+    monkeypatch.setattr("gan3d_model.train.runs_ahead", lambda device: True)
+    gpu = train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "gpu"), "cpu", quiet)
+    assert 0 < cpu.metrics()["d_updated"].sum() < len(cpu.metrics()) == 36
+    assert cpu.metrics().drop(columns="seconds").equals(gpu.metrics().drop(columns="seconds"))
+    a, b = (read_checkpoint(r.checkpoints()[-1], CPU) for r in (cpu, gpu))
+    assert all(torch.equal(a[part][key], b[part][key]) for part in ("generator", "discriminator") for key in a[part])
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_an_update_that_the_gate_forbids_changes_neither_weights_nor_moments(tiny, opened):
+    players, plain = Players.build(tiny, CPU), Players.build(tiny, CPU)
+    for step in range(3):
+        for p in (players, plain):
+            p.discriminator(torch.ones(4, 16, 16, 16)).sum().backward()
+        players.update_discriminator(torch.tensor(opened or step == 0))
+        if opened or step == 0:
+            plain.optimizer_d.step()
+    a, b = players.state(), plain.state()
+    assert all(torch.equal(a["discriminator"][key], b["discriminator"][key]) for key in a["discriminator"])
+    moments, expected = a["optimizer_d"]["state"], b["optimizer_d"]["state"]
+    assert all(torch.equal(moments[i][key], expected[i][key]) for i in expected for key in expected[i])
+
+
 def test_same_seed_same_bytes(tiny, sofas, dataset_dir, tmp_path):
     runs = [train(tiny, sofas, begin(tiny, sofas, dataset_dir, tmp_path / name), "cpu", quiet) for name in "ab"]
     assert runs[0].samples().sha256 == runs[1].samples().sha256
