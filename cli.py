@@ -535,6 +535,30 @@ def nn_check(
 
 @main.command()
 @run_argument
+@reference_option
+@samples_option
+@click.option("--draws", type=click.IntRange(min=1), default=1000, help="Draws of n shapes from each larger set.")
+@seed_option
+@json_option
+def compare(run_dir: Path, reference: Path | None, samples: str | None, draws: int, seed: int, as_json: bool) -> None:
+    """Is it real? COV, MMD, 1-NNA, JSD and looks against held-out shapes, beside what real shapes and noise reach."""
+    from gan3d_eval import compare as verb
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    train, test, own = run.training_set(reference)
+    result, rows = verb.compare(train, test, run.samples(samples), draws, seed)
+    path = run.write_result(result, rows, "" if own else str(train.info["name"]))
+    verb.draw(run, rows, path.stem)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
+        return
+    click.echo(verb.table(rows))
+    click.echo(f"\nprotocol {result.protocol}\nwritten to {path}")
+
+
+@main.command()
+@run_argument
 @json_option
 def curves(run_dir: Path, as_json: bool) -> None:
     """Summarise and draw the training log, also of a run that is still training."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.voxels import VoxelError
 
-__all__ = ["jaccard_from_l1", "nearest"]
+__all__ = ["jaccard_from_l1", "matrix", "nearest"]
 
 
 def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -46,6 +46,14 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
     index.add(np.ascontiguousarray(database))
     distances, rows = index.search(np.ascontiguousarray(queries), k)
     return distances.astype(np.int64), rows
+
+
+def matrix(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """L1 in voxels between each packed row of `a` `(n, w) uint8` and each of `b` `(m, w)`: `(n, m) int64`."""
+    distances, rows = nearest(a, b, len(b))
+    full = np.empty_like(distances)
+    np.put_along_axis(full, rows, distances, axis=1)
+    return full
 
 
 def jaccard_from_l1(l1: NDArray[np.int64], volume_a: NDArray[np.int64], volume_b: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -27,6 +27,10 @@ Does G copy its training shapes? Each sample's L1 distance to the nearest traini
 held-out shapes, which G never saw. An honest sampler is as far away as they are: A near 0.5, and 5 % of its samples nearer than
 95 % of the held-out shapes. Far more than that, or exact copies, speak of copying. A well above 0.5 means unlike the data: look
 at the shapes before calling it novel."""),
+    ("compare", "Generated against real", "figures", """
+Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
+shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
+reaches, and a copying one too, which these measures cannot see."""),
     ("curves", "Training curves", "figures", """
 Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
 how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),
@@ -55,6 +59,24 @@ LABELS = {
     "flagged_expected": "Share expected of an honest sampler",
     "significant": "Flagged after Benjamini–Hochberg at 5 %",
     "p_floor": "Smallest possible p",
+    "n_samples": "Samples drawn from",
+    "valid": "Share with a volume as 98 % of the data have",
+    "coverage_l1": "Coverage (COV), L1",
+    "coverage_jaccard": "Coverage (COV), Jaccard",
+    "one_nna_l1": "1-NNA, L1 (0.5 is ideal)",
+    "one_nna_gen_l1": "… on the shapes themselves",
+    "one_nna_ref_l1": "… on held-out shapes",
+    "one_nna_jaccard": "1-NNA, Jaccard (0.5 is ideal)",
+    "one_nna_gen_jaccard": "… on the shapes themselves",
+    "one_nna_ref_jaccard": "… on held-out shapes",
+    "mmd_l1": "Minimum matching distance (MMD), L1, voxels",
+    "mmd_jaccard": "Minimum matching distance (MMD), Jaccard",
+    "jsd": "Jensen–Shannon divergence of places",
+    "ks_volume": "Kolmogorov–Smirnov distance: volume",
+    "ks_components": "… number of components",
+    "ks_largest_share": "… share of the largest component",
+    "ks_symmetry_x": "… symmetry across x",
+    "ks_interior": "… interior voxels",
     "steps": "Steps",
     "epochs": "Epochs",
     "seconds_per_epoch": "Seconds per epoch (median)",
@@ -77,6 +99,7 @@ CAPTIONS = {
     "distances": "Distance to the nearest training shape: generated against held-out shapes",
     "most-train-like": "The most train-like samples, each beside its nearest training shape",
     "median": "Samples of median distance, each beside its nearest training shape",
+    "measures": "Each measure of generated and real shapes, of the mean shape and of noise, against held-out shapes",
     "curves": "Losses, accuracy of D, share of D updates, occupancy of G's grids",
 }
 
@@ -117,14 +140,25 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
 
 
 def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Rows of one result: values with their intervals, then what is absent and why."""
+    """Rows of one result: values with their intervals, then what is absent and why. `<key>/<set>` is a column of its own."""
     rows = []
-    for key, value in result["values"].items():
+    values, absent = result["values"], result["absent"]
+    others = list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
+    for key in [key for key in [*values, *absent] if "/" not in key]:
         interval = result["intervals"].get(key)
-        around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else ""
-        rows.append({"label": LABELS.get(key, key), "value": _number(value), "interval": around})
-    rows += [{"label": LABELS.get(key, key), "value": "absent", "interval": reason} for key, reason in result["absent"].items()]
-    return {"name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"]}
+        around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else absent.get(key, "")
+        rows.append(
+            {
+                "label": LABELS.get(key, key),
+                "value": _number(values.get(key, "absent")),
+                "interval": around,
+                "others": [_number(values.get(f"{key}/{other}", "")) for other in others],
+            }
+        )
+    return {
+        "name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"],
+        "others": others,
+    }  # fmt: skip
 
 
 def _about(result: dict[str, Any]) -> str:
@@ -138,7 +172,7 @@ def _about(result: dict[str, Any]) -> str:
 
 def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
     """The figures that one asks for first."""
-    novelty, training = results.get("nn-check", {}).get("values", {}), results.get("curves", {}).get("values", {})
+    novelty, real, training = (results.get(verb, {}).get("values", {}) for verb in ("nn-check", "compare", "curves"))
     cards = []
     if novelty:
         cards.append((f"{novelty['exact_copies']} of {novelty['n']}", "samples are exact copies of a training shape"))
@@ -148,6 +182,10 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
     if "flagged_share" in novelty:
         cards.append((f"{novelty['flagged_share']:.1%}", "are nearer to training than 95 % of held-out shapes (5 % expected)"))
         cards.append((f"{novelty['a_far']:.2f}", "A: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
+    if "one_nna_l1/real" in real:
+        cards.append((f"{real['one_nna_l1']:.2f}", f"1-NNA (L1): 0.5 is ideal, real shapes have {real['one_nna_l1/real']:.2f}"))
+        share = real["coverage_l1"] / real["coverage_l1/real"]
+        cards.append((f"{share:.0%}", "of the coverage under L1 that real shapes reach"))
     if "epochs" in training:
         cards.append((f"{training['epochs']:.0f}", "epochs of training"))
     if "d_updated_share" in training:

@@ -10,23 +10,8 @@ from gan3d_eval.nn_check import mann_whitney, nn_check, why_failed
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 
-def boxes(n, seed, d=16):
-    """Honest draws from one distribution: boxes of random extent and place, with some dust, so that none occurs twice."""
-    rng = np.random.default_rng(seed)
-    low, size = rng.integers(1, 6, (n, 3)), rng.integers(4, 9, (n, 3))
-    at = np.arange(d)
-    inside = (at[None, None] >= low[:, :, None]) & (at[None, None] < (low + size)[:, :, None])  # (n, 3, d)
-    solid = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & inside[:, 2, None, None, :]
-    return solid ^ (rng.random(solid.shape) < 0.002)
-
-
-@pytest.fixture(scope="module")
-def sets():
-    return [VoxelSet.from_grids(boxes(n, seed)) for n, seed in ((300, 1), (150, 2), (200, 3))]
-
-
-def test_an_honest_sampler_is_as_far_away_as_held_out_shapes(sets):
-    result, rows = nn_check(*sets)
+def test_an_honest_sampler_is_as_far_away_as_held_out_shapes(box_sets):
+    result, rows = nn_check(*box_sets)
     assert result.values["a_far"] == pytest.approx(0.5, abs=0.08)
     assert result.intervals["a_far"]["low"] < result.values["a_far"] < result.intervals["a_far"]["high"]
     assert result.values["flagged_share"] == pytest.approx(0.05, abs=0.04)
@@ -35,8 +20,8 @@ def test_an_honest_sampler_is_as_far_away_as_held_out_shapes(sets):
     assert why_failed(result, 0.1) == ""
 
 
-def test_a_copycat_is_caught(sets):
-    train, test, _ = sets
+def test_a_copycat_is_caught(box_sets):
+    train, test, _ = box_sets
     result, rows = nn_check(train, test, train.take(np.arange(100)))
     assert result.values["exact_copies"] == 100
     assert result.values["a_far"] < 0.1
@@ -47,8 +32,8 @@ def test_a_copycat_is_caught(sets):
     assert (generated["neighbour1_l1"] == 0).all()
 
 
-def test_copies_with_one_percent_of_voxels_flipped_are_caught(sets):
-    train, test, _ = sets
+def test_copies_with_one_percent_of_voxels_flipped_are_caught(box_sets):
+    train, test, _ = box_sets
     rng = np.random.default_rng(0)
     grids = train.grids(slice(0, 100))
     noisy = grids ^ ((rng.random(grids.shape) < 0.01) & ndimage.binary_dilation(grids, np.ones((1, 3, 3, 3))))
@@ -58,8 +43,8 @@ def test_copies_with_one_percent_of_voxels_flipped_are_caught(sets):
     assert result.values["flagged_share"] > 0.2
 
 
-def test_noise_is_far_away_and_never_called_copying(sets):
-    train, test, _ = sets
+def test_noise_is_far_away_and_never_called_copying(box_sets):
+    train, test, _ = box_sets
     noise = VoxelSet.from_grids(np.random.default_rng(0).random((60, 16, 16, 16)) < 0.1)
     result, _ = nn_check(train, test, noise)
     assert result.values["a_far"] == 1.0
@@ -68,9 +53,9 @@ def test_noise_is_far_away_and_never_called_copying(sets):
     assert any("noise" in note for note in result.notes)
 
 
-def test_empty_and_tiny_samples_are_counted_apart_and_not_judged(sets):
+def test_empty_and_tiny_samples_are_counted_apart_and_not_judged(box_sets):
     """An empty grid is close to every thin shape: naively it looks like copying (METRICS: Z = −9.4)."""
-    train, test, gen = sets
+    train, test, gen = box_sets
     grids = gen.grids()
     grids[:20] = False
     grids[20:30] = False
@@ -84,8 +69,8 @@ def test_empty_and_tiny_samples_are_counted_apart_and_not_judged(sets):
     assert result.values["a_far"] == pytest.approx(0.5, abs=0.08)
 
 
-def test_all_empty_leaves_the_calibrated_values_out_with_a_reason(sets):
-    train, test, _ = sets
+def test_all_empty_leaves_the_calibrated_values_out_with_a_reason(box_sets):
+    train, test, _ = box_sets
     result, _ = nn_check(train, test, VoxelSet.from_grids(np.zeros((5, 16, 16, 16), bool)))
     assert "a_far" not in result.values
     assert "no sample has the volume" in result.absent["a_far"]
@@ -93,14 +78,14 @@ def test_all_empty_leaves_the_calibrated_values_out_with_a_reason(sets):
     assert why_failed(result, 0.5).startswith("nothing could be judged: no sample has")
 
 
-def test_too_few_held_out_shapes_are_no_null(sets):
-    train, test, gen = sets
+def test_too_few_held_out_shapes_are_no_null(box_sets):
+    train, test, gen = box_sets
     result, _ = nn_check(train, test.take(np.arange(10)), gen)
     assert "at least 20 are needed" in result.absent["z_u"]
 
 
-def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(sets):
-    train, _, gen = sets
+def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(box_sets):
+    train, _, gen = box_sets
     result, rows = nn_check(train, None, gen)
     assert result.values["null"] == "left-out"
     assert "left-out" in result.protocol
@@ -112,9 +97,9 @@ def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(sets):
     assert copier.values["a_far"] < 0.1
 
 
-def test_held_out_shapes_that_stand_in_training_are_no_null(sets):
+def test_held_out_shapes_that_stand_in_training_are_no_null(box_sets):
     """A leak (8 % of held-out chairs in one known release) would put the null's lower quantile at 0."""
-    train, test, gen = sets
+    train, test, gen = box_sets
     leaky = VoxelSet.from_grids(np.concatenate([test.grids(), train.grids(slice(0, 40))]))
     result, _ = nn_check(train, leaky, gen)
     clean, _ = nn_check(train, test, gen)
@@ -123,8 +108,8 @@ def test_held_out_shapes_that_stand_in_training_are_no_null(sets):
     assert any("no null" in note for note in result.notes)
 
 
-def test_order_and_companions_do_not_change_a_samples_verdict(sets):
-    train, test, gen = sets
+def test_order_and_companions_do_not_change_a_samples_verdict(box_sets):
+    train, test, gen = box_sets
     _, rows = nn_check(train, test, gen)
     _, backwards = nn_check(train, test, gen.take(np.arange(len(gen))[::-1]))
     keys = ["l1", "jaccard", "p"]
@@ -135,8 +120,8 @@ def test_order_and_companions_do_not_change_a_samples_verdict(sets):
     assert alone.iloc[0]["p"] == rows.iloc[17]["p"]
 
 
-def test_p_values_by_hand(sets):
-    train, test, gen = sets
+def test_p_values_by_hand(box_sets):
+    train, test, gen = box_sets
     _, rows = nn_check(train, test, gen)
     null = rows.loc[(rows["set"] == "held-out") & (rows["status"] == "ok"), "l1"]
     judged = rows[(rows["set"] == "generated") & (rows["status"] == "ok")]
@@ -157,26 +142,26 @@ def test_mann_whitney_by_hand_and_against_scipy():
     assert 2 * stats.norm.sf(abs(z)) == pytest.approx(theirs.pvalue)
 
 
-def test_protocols_name_what_makes_values_comparable(sets):
-    train, test, gen = sets
+def test_protocols_name_what_makes_values_comparable(box_sets):
+    train, test, gen = box_sets
     result, _ = nn_check(train, test, gen)
     assert result.protocol == f"nn-l1-16-train300-held-out{result.values['n_null']}-n200"
     assert result.inputs["train"]["sha256"] == train.sha256
 
 
 @pytest.mark.parametrize("k", [0, 301])
-def test_k_out_of_range_is_refused(sets, k):
-    for test in (sets[1], None):
+def test_k_out_of_range_is_refused(box_sets, k):
+    for test in (box_sets[1], None):
         with pytest.raises(VoxelError, match="neighbours asked for"):
-            nn_check(sets[0], test, sets[2], k=k)
+            nn_check(box_sets[0], test, box_sets[2], k=k)
 
 
-def test_other_resolutions_are_refused(sets, grids):
+def test_other_resolutions_are_refused(box_sets, grids):
     with pytest.raises(VoxelError, match="samples are 8³, training shapes 16³"):
-        nn_check(*sets[:2], VoxelSet.from_grids(grids))
+        nn_check(*box_sets[:2], VoxelSet.from_grids(grids))
 
 
-def test_one_sample_is_judged(sets):
-    train, test, gen = sets
+def test_one_sample_is_judged(box_sets):
+    train, test, gen = box_sets
     result, _ = nn_check(train, test, gen.take([0]))
     assert result.values["n_judged"] == 1
