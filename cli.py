@@ -616,6 +616,54 @@ def demo(category: str, **options: Any) -> None:
 
 
 @main.group()
+def study() -> None:
+    """Questions answered by trainings on real data (studies/README.md)."""
+
+
+study_argument = click.argument("name", type=click.Choice(["categories"]))
+scale_option = click.option(
+    "--scale", type=click.Choice(["smoke", "cpu", "gpu", "paper"]), default="cpu", help="How large the trainings are."
+)
+study_out_option = click.option("--out", type=PathArg, default=Path("runs/studies"), help="Folder of the runs.")
+
+
+def named_study(name: str) -> Any:
+    """The study of that name."""
+    import importlib
+
+    return importlib.import_module(f"studies.{name}").STUDY
+
+
+@study.command("run")
+@study_argument
+@click.argument("dataset_dir", type=PathArg)
+@scale_option
+@study_out_option
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings at a time.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Trainings of each cell.  [default: the scale's]")
+@click.option("--cell", "cells", multiple=True, help="Only these cells; repeat for several.")
+def study_run(
+    name: str, dataset_dir: Path, scale: str, out: Path, jobs: int, seeds: int | None, cells: tuple[str, ...]
+) -> None:
+    """Train and judge what is not there yet; a study that was cut off goes on where it was."""
+    from studies.study import run
+
+    run(named_study(name).only(cells), dataset_dir, scale, out, jobs, say, seeds)
+
+
+@study.command("collect")
+@study_argument
+@scale_option
+@study_out_option
+def study_collect(name: str, scale: str, out: Path) -> None:
+    """Write the study's CSV and figure below studies/results, and the table of its page."""
+    from studies.study import publish
+
+    for path in publish(named_study(name), scale, out):
+        click.echo(path)
+
+
+@main.group()
 def bench() -> None:
     """Measure ours against a peer on the same arrays in the same process (BENCHMARKS.md holds the figures)."""
 

@@ -54,7 +54,7 @@ def test_imports_follow_the_arrows(path):
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_modules_and_functions_stay_small(path):
     text = path.read_text()
-    assert text.count("\n") <= (700 if path.name == "cli.py" else 300)
+    assert text.count("\n") <= (900 if path.name == "cli.py" else 300)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             doc = ast.get_docstring(node, clean=False)
