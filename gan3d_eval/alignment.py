@@ -40,7 +40,7 @@ def posed(grids: NDArray[np.bool_], mirrored: bool, turns: int) -> NDArray[np.bo
 
 
 def nearest_aligned(
-    queries: VoxelSet, database: VoxelSet, shift: int = 2, poses: str = "as-is"
+    queries: VoxelSet, database: VoxelSet, shift: int = 2, poses: str = "as-is", own: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """The nearest shape of `database` under L1, and the nearest under Jaccard, each query moved as fits best.
 
@@ -52,6 +52,8 @@ def nearest_aligned(
         Voxels along each axis; 0 compares in place.
     poses : str
         One of `POSES`.
+    own : (n,) int64, optional
+        A row of the database that each query may not find, as it is the query itself; −1 for none.
 
     Returns
     -------
@@ -76,11 +78,11 @@ def nearest_aligned(
     moved, slices = _moved(turned, shift), _slices(turned, shift)
     best = np.full((2, len(queries)), np.inf)  # row 0: L1, row 1: Jaccard
     rows = np.zeros((2, len(queries)), np.int64)
-    volume = queries.volume
+    volume, skip = queries.volume, np.full(len(queries), -1) if own is None else own
     for start in range(0, len(database), BLOCK):
         block = database.grids(slice(start, start + BLOCK))
         arrays = _lines(block), _slices(block[:, None], 0)[:, 0], database.volume[start : start + BLOCK]
-        _search(moved, slices, volume, *arrays, start, moved.dtype.type(0), best, rows)
+        _search(moved, slices, volume, *arrays, start, moved.dtype.type(0), skip, best, rows)
     return best[0].astype(np.int64), rows[0], best[1], rows[1]
 
 
@@ -155,8 +157,9 @@ def _least(slices: Any, other: Any) -> Any:
 
 @numba.njit(cache=True, parallel=True)
 def _search(
-    moved: Any, slices: Any, volume: Any, lines: Any, other: Any, other_volume: Any, start: int, zero: Any, best: Any, rows: Any
-) -> None:
+    moved: Any, slices: Any, volume: Any, lines: Any, other: Any, other_volume: Any, start: int, zero: Any, own: Any,
+    best: Any, rows: Any,
+) -> None:  # fmt: skip
     """Update the best of each query, `(2, n)`, with the shapes of one block, nearest bounds first."""
     n, poses, m = moved.shape[0], moved.shape[1], lines.shape[0]
     for q in numba.prange(n):
@@ -168,7 +171,7 @@ def _search(
         for x in np.argsort(bounds, kind="mergesort"):
             both = volume[q] + other_volume[x]
             near = 2 * bounds[x] / (both + bounds[x]) if both > 0 else 0.0
-            if bounds[x] > best[0, q] and near > best[1, q]:
+            if start + x == own[q] or (bounds[x] > best[0, q] and near > best[1, q]):
                 continue
             common = zero
             for p in range(poses):

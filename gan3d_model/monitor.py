@@ -38,7 +38,8 @@ class Progress:
     def say(self, line: str) -> None:
         """Say a line that stays."""
         self._draw("")
-        self._say(line)
+        with contextlib.suppress(OSError):  # whoever listened is gone: no reason to lose a training
+            self._say(line)
 
     def show(self, share: float, text: str) -> None:
         """Tell that `share` in [0, 1] is done; `text` says more."""
@@ -50,7 +51,7 @@ class Progress:
             filled = round(24 * share)
             self._draw(f"{'█' * filled}{'░' * (24 - filled)} {share:4.0%}  {text}")
         else:
-            self._say(text)
+            self.say(text)
 
     def end(self) -> None:
         """Leave the bar where it is and begin a new line."""

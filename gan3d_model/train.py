@@ -88,7 +88,14 @@ def train(
     check_fit(config, shapes)
     team.share(config.batch_size)
     with _alone(run) if team.leads else contextlib.nullcontext():
-        return _play(config, shapes, run, place, say, stop_on, team, live)
+        try:
+            return _play(config, shapes, run, place, say, stop_on, team, live)
+        except torch.OutOfMemoryError:
+            smaller = max(2, config.batch_size // 2)
+            raise Gan3dError(
+                f"{place} has not enough memory for batches of {config.batch_size} at {config.resolution}³; "
+                f"start again with --batch-size {smaller}"
+            ) from None
 
 
 def _play(
@@ -262,7 +269,7 @@ def _alone(run: RunDir) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a question the loop asks; a second SIGINT interrupts at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a question the loop asks; a second SIGINT interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set
@@ -271,9 +278,11 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     def request(number: int, frame: Any) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody listens any more
+            print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
 
-    old = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
+    old = {number: signal.signal(number, request) for number in asked}
     try:
         yield stop.is_set
     finally:

@@ -231,6 +231,27 @@ def test_ctrl_c_leaves_a_whole_run_that_resumes_and_kill_9_one_that_is_readable(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses a Linux file size limit")
+def test_a_training_outlives_the_terminal_that_it_talked_to(dataset_dir, tmp_path):
+    process = launch(dataset_dir, tmp_path / "run")
+    wait_for(lambda: list((tmp_path / "run/checkpoints").glob("*.pt")), process)
+    process.stderr.close()
+    process.stdout.close()
+    os.kill(process.pid, signal.SIGHUP)
+    process.wait(60)
+    assert RunDir.open(tmp_path / "run").meta["status"] == "interrupted"
+
+
+def test_too_little_memory_on_the_device_suggests_a_batch_size(tiny, sofas, dataset_dir, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("gan3d_model.train._loop", full)
+    run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
+    with pytest.raises(Gan3dError, match="cpu has not enough memory for batches of 8 at 16³; start again with --batch-size 4"):
+        train(tiny, sofas, run, "cpu", quiet)
+    assert RunDir.open(run.path).meta["status"] == "failed"
+
+
 def test_a_full_disk_while_checkpointing_keeps_the_checkpoint_before(dataset_dir, run_copy):
     script = (
         "import resource, signal, sys\n"

@@ -1,0 +1,136 @@
+"""Distances to the training set, set against the same distances of shapes that G never saw: pure functions of both.
+
+Let d be a sample's distance to its nearest training shape, and the null the same distances of held-out shapes. A generator
+that samples the true distribution has d's like the null's; one that copies has smaller ones. Per sample:
+p = (1 + #{null ≤ d}) / (1 + n_null). Globally: A = P(d > null), ½ for an honest sampler and towards 0 for a copier, with
+Z_U after Mann and Whitney, by cells C_T (Meehan, Chaudhuri, Dasgupta 2020).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["ALPHA", "Calibrated", "authenticity", "c_t", "calibrate", "mann_whitney", "p_values", "verdict"]
+
+ALPHA = 0.05
+SMALL, MEDIUM = 0.44, 0.36
+"""A of a small and of a medium effect (Vargha & Delaney 2000, table 1: 0.56 and 0.64, mirrored)."""
+Distances = NDArray[np.float64]
+
+
+def p_values(distances: Distances, null: Distances) -> Distances:
+    """Left p of each distance, in [1/(1 + n_null), 1]."""
+    p: Distances = (1 + np.searchsorted(np.sort(null), distances, side="right")) / (1 + len(null))
+    return p
+
+
+def mann_whitney(gen: NDArray[Any], null: NDArray[Any]) -> tuple[float, float]:
+    """A = P(d_gen > d_null) + ½ P(=), and Z_U with the variance corrected for ties (0 if all distances are equal)."""
+    n, m = len(gen), len(null)
+    together = np.concatenate([gen, null])
+    u = stats.rankdata(together)[:n].sum() - n * (n + 1) / 2
+    ties = np.unique(together, return_counts=True)[1].astype(np.float64)
+    variance = n * m / 12 * (n + m + 1 - (ties**3 - ties).sum() / ((n + m) * (n + m - 1)))
+    return float(u / (n * m)), float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def c_t(gen: Distances, null: Distances, cells: NDArray[np.int64], null_cells: NDArray[np.int64]) -> float | None:
+    """C_T: mean of Z_U over the cells that hold more than 20 generated shapes, weighted by the null's share of each.
+
+    Meehan et al. 2020, sec. 4.1 (τ = 20/m), with the variance corrected for ties. A cell that holds no null shape has no
+    weight; None if no cell is left.
+    """
+    scores, weights = [], []
+    for cell in np.unique(cells):
+        mine, other = gen[cells == cell], null[null_cells == cell]
+        if len(mine) > 20 and len(other):
+            scores.append(mann_whitney(mine, other)[1])
+            weights.append(len(other))
+    return float(np.average(scores, weights=weights)) if scores else None
+
+
+def authenticity(distances: Distances, radius: Distances) -> float:
+    """AuthPct/100: share of shapes farther from their nearest training shape than that is from its own nearest one.
+
+    Alaa et al. 2022. An honest sampler does not reach 1: held-out shapes say what it reaches.
+    """
+    return float((distances > radius).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """What one distance says."""
+
+    values: dict[str, float | int]
+    intervals: dict[str, dict[str, Any]]
+    far: tuple[float, float]
+    """99 % interval of A."""
+    flagged: tuple[float, float]
+    """99 % interval of the flagged share."""
+    p: Distances
+    q: Distances
+
+
+def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Calibrated:
+    """Set the samples' distances against the null's; neither may be empty."""
+    p = p_values(gen, null)
+    q: Distances = stats.false_discovery_control(p)
+    far, z = mann_whitney(gen, null)
+    draws = np.random.default_rng(seed)
+    again = [mann_whitney(draws.choice(gen, len(gen)), draws.choice(null, len(null)))[0] for _ in range(bootstrap)]
+    flagged = int((p <= ALPHA).sum())
+    values: dict[str, float | int] = {
+        "median": float(np.median(gen)), "null_median": float(np.median(null)), "n_null": len(null), "a_far": far, "z_u": z,
+        "flagged": flagged, "flagged_share": flagged / len(gen), "significant": int((q <= ALPHA).sum()),
+    }  # fmt: skip
+    intervals = {}
+    low, high = np.quantile(again, [0.025, 0.975]) if bootstrap else (0.0, 0.0)
+    if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
+        intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
+    count = stats.binomtest(flagged, len(gen))
+    share, wide = count.proportion_ci(method="wilson"), count.proportion_ci(0.99, method="wilson")
+    intervals["flagged_share"] = {"low": share.low, "high": share.high, "kind": "95 % Wilson"}
+    limits = np.quantile(again, [0.005, 0.995]) if bootstrap else (0.0, 1.0)
+    return Calibrated(values, intervals, (float(limits[0]), float(limits[1])), (wide.low, wide.high), p, q)
+
+
+def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, int]) -> tuple[str, list[str]]:
+    """`copying`, `far-from-data`, `undecided` or `no-evidence-of-copying`, and why.
+
+    Parameters
+    ----------
+    found : dict
+        What each distance says; not empty. With several, each is tested at the level that keeps 5 % for all.
+    n, exact : int
+        Samples judged, and how many of them are exact copies.
+    leaks : (int, int)
+        Held-out shapes that are exact copies too, of so many: an honest sampler repeats as many of a data set with twins.
+    """
+    reasons = []
+    expected = (leaks[0] + 1) / (leaks[1] + 1)
+    if exact and stats.binomtest(exact, n, min(1.0, expected), alternative="greater").pvalue < 0.01:
+        reasons.append(f"{exact} of {n} samples are exact copies")
+    for name, one in found.items():
+        far, significant = one.values["a_far"], int((one.q <= ALPHA / len(found)).sum())
+        if one.far[1] < 0.5 and far <= SMALL:
+            reasons.append(f"under {name} samples are nearer to training shapes than held-out ones are (A = {far:.2f})")
+        if significant:
+            reasons.append(f"under {name} {significant} samples are nearer than chance allows")
+        elif one.flagged[0] > 2 * ALPHA:
+            reasons.append(f"under {name} {one.values['flagged_share']:.0%} are nearer than 95 % of held-out shapes")
+    if reasons:
+        return "copying", reasons
+    unlike = [name for name, one in found.items() if one.far[0] > 0.5 and one.values["a_far"] >= 1 - MEDIUM]
+    if unlike:
+        worst = max(found[name].values["a_far"] for name in unlike)
+        return "far-from-data", [
+            f"under {', '.join(unlike)} samples are unlike the data (A up to {worst:.2f}): new, or just bad"
+        ]
+    if wide := [name for name, one in found.items() if one.far[0] <= MEDIUM]:
+        return "undecided", [f"too few shapes: under {', '.join(wide)} a medium effect cannot be excluded"]
+    return "no-evidence-of-copying", ["no distance finds samples nearer to training shapes than held-out ones are"]
