@@ -172,19 +172,19 @@ RECIPES: dict[str, TrainConfig] = {
         fake_high=0.0,
     ),
     # `stable`: no gate that could lock and no soft labels; R1 keeps D from running away (Mescheder et al. 2018: γ = 1 … 10),
-    # both players learn at one slow rate that falls to 0, in many small steps, and the average of G is sampled from. Chosen on
-    # dressers and monitors at 32³ (BENCHMARKS.md, "Ingredients").
+    # both players learn at one slow rate, in many small steps, and the average of G is sampled from. Chosen on dressers and
+    # monitors at 32³ (BENCHMARKS.md, "Ingredients").
     "stable": TrainConfig(
         batch_size=16,
         lr_g=1e-3,
         lr_d=1e-3,
         beta2=0.99,
-        lr_schedule="cosine",
+        lr_schedule="constant",
         gate=1.0,
         real_low=1.0,
         real_high=1.0,
         fake_high=0.0,
-        r1=5.0,
+        r1=2.0,
         r1_every=4,
         ema=0.995,
     ),
