@@ -131,16 +131,28 @@ class ConfigCommand(click.Command):
         return [*own[:-1], *made, own[-1]]
 
 
+def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
+    """A value with its interval, and what kind that is; nothing if the value is absent."""
+    value, interval = result["values"].get(key, ""), result["intervals"].get(key)
+    around = f" [{interval['low']:.4g}, {interval['high']:.4g}]" if interval else ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{text} {around} {interval['kind']}" if kind and interval else text + around
+
+
 def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     """The answer on stdout: all of it as JSON, or a small table of values with their intervals."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
-    for key, value in result["values"].items():
-        interval = result["intervals"].get(key)
-        around = f"  [{interval['low']:.4g}, {interval['high']:.4g}] {interval['kind']}" if interval else ""
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        click.echo(f"{key:22} {shown}{around}")
+    values, wide = result["values"], {key.split("/")[0] for key in result["values"] if "/" in key}
+    for key in [key for key in values if key not in wide and "/" not in key]:
+        click.echo(f"{key:22} {shown(result, key, True)}")
+    if wide:  # a key with variants, `<key>/<variant>`, is a row of a table
+        variants = list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
+        click.echo(f"{'':22} " + " ".join(f"{name:24}" for name in (result["options"]["column"], *variants)))
+        for key in dict.fromkeys(key.split("/")[0] for key in values if key.split("/")[0] in wide):
+            cells = [shown(result, name) for name in (key, *(f"{key}/{variant}" for variant in variants))]
+            click.echo(f"{key:22} " + " ".join(f"{cell:24}" for cell in cells).rstrip())
     for key, reason in result["absent"].items():
         click.echo(f"{key:22} absent: {reason}")
     for note in result["notes"]:
@@ -502,29 +514,39 @@ def check_run(run_dir: Path) -> None:
 @reference_option
 @samples_option
 @click.option("--k", default=3, help="Neighbours listed per sample.")
+@click.option("--shift", type=click.IntRange(min=0), default=2, help="Voxels by which a copy may have been moved.")
+@click.option(
+    "--poses",
+    type=click.Choice(["as-is", "mirror", "turns", "turns-mirror"]),
+    default="turns-mirror",
+    help="How it may have been turned about z, and mirrored across x.",
+)
+@click.option("--raw", is_flag=True, help="L1 in place alone, without canaries: fast.")
 @click.option(
     "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
 )
 @seed_option
 @json_option
 def nn_check(
-    run_dir: Path, reference: Path | None, samples: str | None, k: int, fail_above: float | None, seed: int, as_json: bool
-) -> None:
-    """Does G copy? L1 neighbours of every sample in the training set, calibrated against held-out shapes."""
+    run_dir: Path, reference: Path | None, samples: str | None, k: int, shift: int, poses: str, raw: bool,
+    fail_above: float | None, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Does G copy? Neighbours of every sample in the training set, calibrated against held-out shapes, with canaries."""
     from gan3d_eval import nn_check as verb
+    from gan3d_eval.nn_pictures import draw
     from gan3d_eval.render import RenderError
     from gan3d_eval.run_dir import RunDir
 
     run = RunDir.open(run_dir)
     train, test, own = run.training_set(reference)
     gen = run.samples(samples)
-    result, rows = verb.nn_check(train, test, gen, k, seed=seed)
+    result, rows = verb.nn_check(train, test, gen, k, seed=seed, shift=shift, poses=poses, raw=raw)
     if not own:
         name = train.info["name"]
         result.notes.append(f"Dataset {name} is not what the run was trained on: copies of its own shapes cannot be seen.")
     path = run.write_result(result, rows, "" if own else str(train.info["name"]))
     try:
-        verb.draw(run, train, gen, rows, path.stem)
+        draw(run, train, gen, rows, path.stem)
     except RenderError as fault:
         say(f"warning: no pictures: {fault}")
     echo_result(result.to_dict(), path, as_json)
@@ -550,11 +572,7 @@ def compare(run_dir: Path, reference: Path | None, samples: str | None, draws: i
     result, rows = verb.compare(train, test, run.samples(samples), draws, seed)
     path = run.write_result(result, rows, "" if own else str(train.info["name"]))
     verb.draw(run, rows, path.stem)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
-        return
-    click.echo(verb.table(rows))
-    click.echo(f"\nprotocol {result.protocol}\nwritten to {path}")
+    echo_result(result.to_dict(), path, as_json)
 
 
 @main.command()

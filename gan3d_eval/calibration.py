@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["ALPHA", "Calibrated", "authenticity", "c_t", "calibrate", "mann_whitney", "p_values", "verdict"]
+__all__ = ["ALPHA", "MEDIUM", "Calibrated", "authenticity", "c_t", "calibrate", "mann_whitney", "p_values", "verdict"]
 
 ALPHA = 0.05
 SMALL, MEDIUM = 0.44, 0.36
@@ -107,7 +107,7 @@ def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, 
     found : dict
         What each distance says; not empty. With several, each is tested at the level that keeps 5 % for all.
     n, exact : int
-        Samples judged, and how many of them are exact copies.
+        Samples, and how many of them are exact copies.
     leaks : (int, int)
         Held-out shapes that are exact copies too, of so many: an honest sampler repeats as many of a data set with twins.
     """

@@ -32,7 +32,7 @@ from gan3d_eval.set_metrics import (
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["MEASURES", "SETS", "VERB", "compare", "draw", "table"]
+__all__ = ["MEASURES", "SETS", "VERB", "compare", "draw"]
 
 VERB = "compare"
 SETS = ("generated", "real", "mean-shape", "noise")
@@ -120,7 +120,8 @@ def compare(
     every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
     result = Result(
         VERB, f"compare-{gen.resolution}-n{n}-test{reference.sha256[:8]}",
-        {"train": train.identity(), "test": test.identity(), "samples": gen.identity()}, {"draws": draws, "pool": POOL},
+        {"train": train.identity(), "test": test.identity(), "samples": gen.identity()},
+        {"draws": draws, "pool": POOL, "column": SETS[0]},
         {"n": n, "n_samples": len(gen)} | {key: value for key, value in every.items() if np.isfinite(value)}, intervals,
         notes=list(NOTES), absent={key: EMPTY for key, value in every.items() if not np.isfinite(value)}, seed=seed,
         started=started,
@@ -195,13 +196,6 @@ def _places(pool: VoxelSet, reference: VoxelSet, drawn: NDArray[np.int64]) -> ND
         q = np.unpackbits(reference.packed[:, i : i + BYTES], axis=1).sum(axis=0)
         found += jensen_shannon(p / np.maximum(total, 1)[:, None], q / total_reference)
     return found
-
-
-def table(rows: pd.DataFrame) -> str:
-    """Measures down, sets across, as text."""
-    wide = rows.pivot(index="measure", columns="set", values="value").loc[list(MEASURES), list(SETS)]
-    text: str = wide.rename_axis(index=None, columns=None).to_string(float_format="{:.4g}".format)
-    return text
 
 
 def draw(run: RunDir, rows: pd.DataFrame, name: str = VERB) -> Path:

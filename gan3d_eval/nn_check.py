@@ -1,51 +1,50 @@
-"""Is a generated shape a copy of a training shape? L1 neighbours, calibrated against shapes that G never saw.
+"""Is a generated shape a copy of a training shape? Nearest neighbours, calibrated against shapes that G never saw.
 
-A distance means nothing alone. So each sample's distance to its nearest training shape, d = min_i ‖x_i − G(z)‖₁, is set
-against the same distance of *held-out* shapes (the null): a generator that samples the true distribution is as far from
-the training set as held-out shapes are; one that copies is nearer. Per sample: p = (1 + #{null ≤ d}) / (1 + n_null);
-flags are corrected for their number by Benjamini–Hochberg. Globally: A = P(d_gen > d_null), ½ for an honest sampler,
-towards 0 for a copier, with Z_U after Mann and Whitney (tie-corrected; Meehan, Chaudhuri, Dasgupta 2020 use it so).
+A distance means nothing alone. So each sample's distance to its nearest training shape is set against the same distance of
+*held-out* shapes (`calibration.py` says how), under four distances: L1 and Jaccard, in place and over every shift and turn
+(`alignment.py`), because a copy that was moved or thickened escapes a distance that does not know of it. What each of them
+catches is shown on every run with canaries: copies made from the training shapes (`canaries.py`).
 
-What it does not do: raw L1 sees only unmoved copies (a shift of two voxels escapes it), and a distance far above the null
-means "unlike the data", which is as true of noise as of novelty.
+The verdict has two sides. Nearer than held-out shapes: copying. Farther: unlike the data, which is as true of noise as of
+novelty. In between no evidence of copying, as far as the canaries reach.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
+from gan3d_eval.alignment import nearest_aligned
+from gan3d_eval.calibration import ALPHA, MEDIUM, Calibrated, authenticity, c_t, calibrate, mann_whitney, p_values, verdict
+from gan3d_eval.canaries import CANARIES, COPIES, canaries
+from gan3d_eval.cells import cells
 from gan3d_eval.distances import jaccard_from_l1, nearest
-from gan3d_eval.plotting import GENERATED, REAL, figure
-from gan3d_eval.render import pair_sheet
-from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.run_dir import Result
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["VERB", "draw", "mann_whitney", "nn_check", "why_failed"]
+__all__ = ["DISTANCES", "VERB", "nn_check", "why_failed"]
 
 VERB = "nn-check"
-ALPHA = 0.05
+DISTANCES = ("l1", "jaccard", "aligned_l1", "aligned_jaccard")
 MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
 LEAVE_ONE_OUT = 1000  # training shapes that stand in for held-out ones when there are none
-CALIBRATED = ("null_l1_median", "a_far", "z_u", "flagged", "flagged_share", "significant")
-NOTES = [
-    "Raw L1 sees only unmoved copies: a shift of two voxels, a turn or a thicker wall escapes it.",
-    "A distance far above the null means unlike the data, which is as true of noise as of novelty.",
-]
+N_CANARIES = 40
+CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
+CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
+NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
 EMPTY = "{} empty shapes of the dataset are left out; `prepare --fix drop-empty` removes them."
 LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check stricter."
 
 
 def nn_check(
-    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int = 3, bootstrap: int = 1000, seed: int = 0
-) -> tuple[Result, pd.DataFrame]:
+    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int = 3, bootstrap: int = 1000, seed: int = 0, shift: int = 2,
+    poses: str = "turns-mirror", raw: bool = False,
+) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Check every sample of `gen` against `train`, calibrated on `test` (or, without one, leaving one out of `train`).
 
     Parameters
@@ -57,17 +56,21 @@ def nn_check(
     gen : VoxelSet
         Generated shapes, same resolution.
     k : int
-        Neighbours listed per shape; the test uses the first.
+        Neighbours listed per shape, under L1; the test uses the first.
     bootstrap : int
         Resamples behind the interval of A.
+    shift, poses : int, str
+        What the aligned distances search (`alignment.nearest_aligned`).
+    raw : bool
+        L1 in place alone, without canaries: as fast as its search.
 
     Returns
     -------
     result : Result
-        For `results/nn-check.json`.
+        For `results/nn-check.json`. `values` has `<name>` for L1 and `<name>/<distance>` for the others.
     rows : DataFrame
-        One row a shape, samples (`set` = generated) and null (`held-out` or `left-out`): name, status, volume, l1,
-        l1_share (of its own volume), jaccard, p, q, flagged, and k neighbours.
+        One row a shape: samples (`set` = generated), null (`held-out` or `left-out`), canaries (their name): name, status,
+        volume, the distances, l1_share (of its own volume), p and q under L1, flagged (under any), and k neighbours.
 
     Raises
     ------
@@ -79,55 +82,65 @@ def nn_check(
         raise VoxelError(f"{k} neighbours asked for; expected at least 1")
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
-    rows = _search(train, test, gen, k, seed)
-    smallest, generated = float(np.quantile(train.volume, SMALL_QUANTILE)), rows["set"] == "generated"
+    raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
+    sets, own = _sets(train, test, gen, {} if raw_why else canaries(train, N_CANARIES, seed), seed)
+    rows = _search(train, sets, own, k)
+    if not raw_why:
+        _align(rows, train, sets, own, shift, poses)
+    null_kind = list(sets)[1]
+    smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows.loc[rows["volume"] < smallest, "status"] = "too-small"
     rows.loc[rows["volume"] == 0, "status"] = "empty"
-    rows.loc[~generated & (rows["l1"] == 0), "status"] = "in-train"
-    judged = rows[generated & (rows["status"] == "ok")]
-    null = rows[~generated & (rows["status"] == "ok")]
-
-    count = rows.groupby([generated, "status"]).size().to_dict()
-    values: dict[str, Any] = {
-        "n": len(gen), "n_judged": len(judged), "n_train": len(train), "n_null": len(null), "null": rows["set"].iloc[-1],
-        "empty": count.get((True, "empty"), 0), "too_small": count.get((True, "too-small"), 0), "smallest_volume": smallest,
-        "exact_copies": int((generated & (rows["l1"] == 0) & (rows["volume"] > 0)).sum()),
-        "null_in_train": count.get((False, "in-train"), 0), "null_too_small": count.get((False, "too-small"), 0),
-    }  # fmt: skip
-    if len(judged):
-        values |= {
-            "l1_median": float(judged["l1"].median()), "l1_share_median": float(judged["l1_share"].median()),
-            "jaccard_median": float(judged["jaccard"].median()), "distinct_neighbours": int(judged["neighbour1"].nunique()),
-        }  # fmt: skip
+    rows.loc[(rows["set"] == null_kind) & (rows["l1"] == 0), "status"] = "in-train"
+    values, reason = _count(rows, null_kind, len(train), smallest)
+    values["repeats"] = len(gen) - len(np.unique(gen.packed, axis=0))
     intervals: dict[str, Any] = {}
-    reason = _why_not(judged, null, smallest)
-    if not reason:
-        _calibrate(rows, judged.index, null, values, intervals, bootstrap, seed)
-    protocol = f"nn-l1-{gen.resolution}-train{len(train)}-{values['null']}{len(null)}-n{len(gen)}"
-    inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
-    options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE}
-    empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
-    notes = NOTES + [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
-    result = Result(VERB, protocol, inputs, options, values, intervals, notes=notes, absent=absent, seed=seed, started=started)
-    return result, rows
+    absent |= dict.fromkeys((f"a_far/{name}" for name in DISTANCES[1:]), raw_why) if raw_why else {}
+    if reason:
+        values["verdict"] = "undecided" if values["n_judged"] else "far-from-data"
+    why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
+    if not reason and not raw_why:
+        values |= _more(rows, null_kind, train, sets, seed)
+    values = {key: values[key] for key in ("verdict", *values)}  # the answer first
+    searched = "" if raw_why else f"-shift{shift}-{poses}"
+    protocol = f"nn-{gen.resolution}{searched}-train{len(train)}-{null_kind}{values['n_null']}-n{len(gen)}"
+    inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
+    options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
+    options["column"] = "l1"
+    empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
+    left_out = [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
+    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out]
+    return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
 
-def _search(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int, seed: int) -> pd.DataFrame:
-    """One search for samples and null together; a row for each, with its k nearest training shapes."""
+def _sets(
+    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, birds: dict[str, VoxelSet], seed: int
+) -> tuple[dict[str, VoxelSet], NDArray[np.int64]]:
+    """What is searched for: samples, null, canaries; and for each shape the training row that is itself, or −1."""
     if test is not None:
-        null, kind, skip = test, "held-out", 0
-    else:  # training shapes against all others: the nearest is the shape itself, at distance 0
+        sets = {"generated": gen, "held-out": test}
+        own = np.full(len(gen) + len(test), -1)
+    else:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:LEAVE_ONE_OUT])
-        null, kind, skip = train.take(chosen), "left-out", 1
-    n = len(gen)
-    l1, index = nearest(np.concatenate([gen.packed, null.packed]), train.packed, k + skip)
-    if skip:
-        l1 = np.concatenate([l1[:n, :k], l1[n:, 1:]])
-        index = np.concatenate([index[:n, :k], index[n:, 1:]])
-    volume = np.concatenate([gen.volume, null.volume])
+        sets = {"generated": gen, "left-out": train.take(chosen)}
+        own = np.concatenate([np.full(len(gen), -1), chosen])
+    return sets | birds, np.concatenate([own, np.full(sum(map(len, birds.values())), -1)])
+
+
+def _search(train: VoxelSet, sets: dict[str, VoxelSet], own: NDArray[np.int64], k: int) -> pd.DataFrame:
+    """One search under L1 for all; a row for each, with its k nearest training shapes other than itself."""
+    every = np.concatenate([shapes.packed for shapes in sets.values()])
+    skip = int((own >= 0).any())
+    l1, index = nearest(every, train.packed, k + skip)
+    if skip:  # of a training shape the nearest is itself, unless a twin came first: then the twin stays
+        place = np.where(index == own[:, None], np.arange(k + 1), k).min(axis=1)
+        keep = np.arange(k + 1) != place[:, None]
+        l1, index = l1[keep].reshape(-1, k), index[keep].reshape(-1, k)
+    volume = np.concatenate([shapes.volume for shapes in sets.values()])
     columns: dict[str, Any] = {
-        "set": ["generated"] * n + [kind] * len(null), "name": gen.names + null.names, "status": "ok", "volume": volume,
+        "set": np.repeat(list(sets), [len(shapes) for shapes in sets.values()]),
+        "name": [name for shapes in sets.values() for name in shapes.names], "status": "ok", "volume": volume,
         "l1": l1[:, 0], "l1_share": np.divide(l1[:, 0], volume, out=np.full(len(volume), np.nan), where=volume > 0),
         "jaccard": jaccard_from_l1(l1[:, 0], volume, train.volume[index[:, 0]]), "p": np.nan, "q": np.nan, "flagged": False,
     }  # fmt: skip
@@ -137,97 +150,115 @@ def _search(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int, seed:
     return pd.DataFrame(columns)
 
 
-def _why_not(judged: pd.DataFrame, null: pd.DataFrame, smallest: float) -> str:
-    """Why the samples cannot be calibrated; empty if they can."""
-    if not len(judged):
-        return f"no sample has the volume of a training shape (at least {smallest:.0f} voxels)"
-    return f"{len(null)} usable held-out shapes, at least {MIN_NULL} are needed" if len(null) < MIN_NULL else ""
+def _align(
+    rows: pd.DataFrame, train: VoxelSet, sets: dict[str, VoxelSet], own: NDArray[np.int64], shift: int, poses: str
+) -> None:
+    """Fill in the nearest under Jaccard in place, and under both distances over every movement."""
+    every = VoxelSet.from_packed(np.concatenate([shapes.packed for shapes in sets.values()]), train.resolution)
+    rows["jaccard"] = nearest_aligned(every, train, 0, "as-is", own)[2]
+    rows["aligned_l1"], aligned, rows["aligned_jaccard"], _ = nearest_aligned(every, train, shift, poses, own)
+    rows["aligned_neighbour"], rows["aligned_neighbour_row"] = np.array(train.names, dtype=object)[aligned], aligned
 
 
-def _calibrate(
-    rows: pd.DataFrame, judged: pd.Index[int], null: pd.DataFrame, values: dict[str, Any], intervals: dict[str, Any],
-    bootstrap: int, seed: int,
-) -> None:  # fmt: skip
-    """Fill p, q and flags of the judged rows, and the global values with their intervals."""
-    l1, l1_null = rows.loc[judged, "l1"].to_numpy(), null["l1"].to_numpy()
-    p = (1 + np.searchsorted(np.sort(l1_null), l1, side="right")) / (1 + len(l1_null))
-    q = stats.false_discovery_control(p)
-    rows.loc[judged, "p"], rows.loc[judged, "q"], rows.loc[judged, "flagged"] = p, q, p <= ALPHA
-    far, z = mann_whitney(l1, l1_null)
-    draws = np.random.default_rng(seed)
-    again = [mann_whitney(draws.choice(l1, len(l1)), draws.choice(l1_null, len(l1_null)))[0] for _ in range(bootstrap)]
-    flagged = int((p <= ALPHA).sum())
-    values |= {
-        "null_l1_median": float(np.median(l1_null)), "a_far": far, "z_u": z, "flagged": flagged,
-        "flagged_share": flagged / len(l1), "flagged_expected": ALPHA, "significant": int((q <= ALPHA).sum()),
-        "p_floor": 1 / (1 + len(l1_null)),
+def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:
+    """What was searched and found, and why the samples cannot be calibrated; empty if they can."""
+    generated, null = rows[rows["set"] == "generated"], rows[rows["set"] == null_kind]
+    judged, usable = generated[generated["status"] == "ok"], int((null["status"] == "ok").sum())
+    values: dict[str, Any] = {
+        "n": len(generated), "n_judged": len(judged), "n_train": n_train, "n_null": usable, "null": null_kind,
+        "empty": int((generated["status"] == "empty").sum()), "too_small": int((generated["status"] == "too-small").sum()),
+        "smallest_volume": smallest,
+        "exact_copies": int(((generated["l1"] == 0) & (generated["volume"] > 0)).sum()),
+        "null_in_train": int((null["status"] == "in-train").sum()),
+        "null_too_small": int((null["status"] == "too-small").sum()),
     }  # fmt: skip
-    low, high = np.quantile(again, [0.025, 0.975])
-    if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
-        intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
-    share = stats.binomtest(flagged, len(l1)).proportion_ci(method="wilson")
-    intervals["flagged_share"] = {"low": share.low, "high": share.high, "kind": "95 % Wilson"}
+    if not len(judged):
+        return values, f"no sample has the volume of a training shape (at least {smallest:.0f} voxels)"
+    values |= {"l1_share_median": float(judged["l1_share"].median()), "distinct_neighbours": judged["neighbour1"].nunique()}
+    return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 
-def mann_whitney(gen: NDArray[np.int64], null: NDArray[np.int64]) -> tuple[float, float]:
-    """A = P(d_gen > d_null) + ½ P(=), and Z_U with the variance corrected for ties (0 if all distances are equal)."""
-    n, m = len(gen), len(null)
-    together = np.concatenate([gen, null])
-    u = stats.rankdata(together)[:n].sum() - n * (n + 1) / 2
-    ties = np.unique(together, return_counts=True)[1].astype(np.float64)
-    variance = n * m / 12 * (n + m + 1 - (ties**3 - ties).sum() / ((n + m) * (n + m - 1)))
-    return float(u / (n * m)), float((u - n * m / 2) / np.sqrt(variance)) if variance > 0 else 0.0
+def _judge(
+    rows: pd.DataFrame, null_kind: str, values: dict[str, Any], intervals: dict[str, Any], absent: dict[str, str],
+    bootstrap: int, seed: int,
+) -> str:  # fmt: skip
+    """Calibrate under every distance that was searched: values, intervals, p; return the verdict with its reasons."""
+    ok = rows["status"] == "ok"
+    gen, null = rows.index[ok & (rows["set"] == "generated")], rows.index[ok & (rows["set"] == null_kind)]
+    found: dict[str, Calibrated] = {}
+    for name in DISTANCES if "aligned_l1" in rows else DISTANCES[:1]:
+        end = "" if name == "l1" else f"/{name}"
+        reference = rows.loc[null, name].to_numpy(np.float64)
+        reference = reference[reference > 0]  # a held-out shape that is a moved copy is no null of a distance that finds it
+        if len(reference) < MIN_NULL:
+            absent[f"a_far{end}"] = f"{len(reference)} held-out shapes are no moved copies; at least {MIN_NULL} are needed"
+            continue
+        one = found[name] = calibrate(rows.loc[gen, name].to_numpy(np.float64), reference, bootstrap, seed)
+        values |= {f"{key}{end}": value for key, value in one.values.items()}
+        intervals |= {f"{key}{end}": interval for key, interval in one.intervals.items()}
+        rows.loc[gen, "p" if name == "l1" else f"p_{name}"] = one.p
+        for bird in [bird for bird in CANARIES if bird in set(rows["set"])]:
+            theirs = rows[rows["set"] == bird]
+            seen = (p_values(theirs[name].to_numpy(np.float64), reference) <= ALPHA) & (theirs["status"] == "ok")
+            values[f"caught_{bird}{end}"] = float(seen.mean())
+            if (theirs["status"] == "ok").any():
+                judged = theirs.loc[theirs["status"] == "ok", name].to_numpy(np.float64)
+                values[f"a_{bird}{end}"] = mann_whitney(judged, reference)[0]
+    rows.loc[gen, "q"], rows.loc[gen, "flagged"] = found["l1"].q, found["l1"].p <= ALPHA
+    values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
+    refused = (values["empty"] + values["too_small"]) / values["n"]
+    leaks = values["null_in_train"], values["null_in_train"] + len(null)
+    name, reasons = verdict(found, values["n"], values["exact_copies"], leaks)
+    if refused > 0.5 and name != "copying":
+        name, reasons = "far-from-data", [f"{refused:.0%} of the samples are empty or too small to judge"]
+    values["verdict"] = name
+    return f"{'; '.join(reasons)}. {_reach(values)}"
+
+
+def _reach(values: dict[str, Any]) -> str:
+    """Which copies the check was shown to catch, and which not."""
+
+    def under_all(name: str) -> list[float]:
+        return [value for key, value in values.items() if key.split("/")[0] == name]
+
+    birds = [bird for bird in COPIES if under_all(f"caught_{bird}")]
+    if not birds:
+        return "What kinds of copies it would catch was not tried."
+    singly = [bird for bird in birds if max(under_all(f"caught_{bird}")) >= CAUGHT]
+    together = [bird for bird in birds if bird not in singly and min(under_all(f"a_{bird}"), default=1.0) <= MEDIUM]
+    missed = [bird for bird in birds if bird not in singly + together]
+    kinds = (("caught one by one", singly), ("only as a set", together), ("not caught", missed))
+    return "Canaries " + "; ".join(f"{how}: {', '.join(names)}" for how, names in kinds if names) + "."
+
+
+def _more(rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[str, VoxelSet], seed: int) -> dict[str, Any]:
+    """AuthPct and C_T under L1, of the judged samples, and of the null where that has one."""
+    ok = (rows["status"] == "ok").to_numpy()
+    first = {name: rows["set"].eq(name).to_numpy() & ok for name in ("generated", null_kind)}
+    used = np.unique(rows.loc[first["generated"] | first[null_kind], "neighbour1_row"])
+    radius = np.full(len(train), np.nan)
+    radius[used] = nearest(train.packed[used], train.packed, 2)[0][:, 1]
+    values: dict[str, Any] = {}
+    for name, key in (("generated", "authentic"), (null_kind, "authentic_null")):
+        part = rows[first[name]]
+        values[key] = authenticity(part["l1"].to_numpy(np.float64), radius[part["neighbour1_row"]])
+    where = cells(train, [sets["generated"], sets[null_kind]], seed)
+    within = [ok[rows["set"] == name] for name in ("generated", null_kind)]
+    gen, null = (rows.loc[first[name], "l1"].to_numpy(np.float64) for name in ("generated", null_kind))
+    score = c_t(gen, null, where[0][within[0]], where[1][within[1]])
+    return values | ({"c_t": score} if score is not None else {})
 
 
 def why_failed(result: Result, share: float) -> str:
-    """Why a check with `--fail-above share` fails: too many exact copies, too many flagged, nothing to judge; or empty."""
+    """Why a check with `--fail-above share` fails: too many copies, too many flagged, nothing to judge; or empty."""
     values = result.values
     if "flagged_share" not in values:
         return f"nothing could be judged: {result.absent['flagged_share']}"
     if values["exact_copies"] > share * values["n"]:
         return f"{values['exact_copies']} of {values['n']} samples are exact copies, more than {share:.1%}"
-    flagged = f"{values['flagged']} of {values['n_judged']} samples have p ≤ {ALPHA}, more than {share:.1%}"
-    return flagged if values["flagged_share"] > share else ""
-
-
-def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: str = VERB, n: int = 9) -> list[Path]:
-    """Draw `figures/<name>-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
-
-    `name` is that of the result; its older pictures are removed first, for they show other numbers.
-
-    Raises
-    ------
-    RenderError
-        No off-screen rendering here; the distances are drawn first all the same.
-    """
-    ok = rows[rows["status"] == "ok"]
-    paths = [run.picture_path("figures", f"{name}-{what}") for what in ("distances", "most-train-like", "median")]
-    for path in paths:
-        path.unlink(missing_ok=True)
-    colors = {str(rows["set"].iloc[-1]): REAL, "generated": GENERATED}
-    if len(ok):
-        _draw_distances(paths[0], ok, colors)
-    generated = ok[ok["set"] == "generated"].sort_values("l1", kind="stable")
-    middle = max(0, (len(generated) - n) // 2)
-    for path, part, title in (
-        (paths[1], generated.head(n), "The most train-like samples, each beside its nearest training shape"),
-        (paths[2], generated.iloc[middle : middle + n], "Samples of median distance, each beside its nearest training shape"),
-    ):
-        pairs = [
-            (row, neighbour, f"L1 {l1} = {share:.0%} of volume" + ("" if np.isnan(p) else f", p = {p:.3f}"))
-            for row, neighbour, l1, share, p in part[["neighbour1_row", "l1", "l1_share", "p"]].itertuples()
-        ]  # fmt: skip
-        if pairs:
-            pair_sheet(path, gen, train, pairs, title)
-    return paths
-
-
-def _draw_distances(path: Path, rows: pd.DataFrame, colors: dict[str, tuple[float, float, float]]) -> None:
-    """Histograms of both sets' distances to the nearest training shape."""
-    import seaborn as sns
-
-    with figure(path) as axis:
-        sns.histplot(rows, x="l1_share", hue="set", hue_order=list(colors), palette=list(colors.values()), ax=axis,
-                     stat="density", common_norm=False, element="step", bins=40)  # fmt: skip
-        axis.set(xlabel="L1 to the nearest training shape, as share of the shape's own volume")
-        axis.get_legend().set(title=None, frame_on=False)
+    for name in DISTANCES:
+        end = "" if name == "l1" else f"/{name}"
+        if values.get(f"flagged_share{end}", 0) > share:
+            flagged = f"{values[f'flagged{end}']} of {values['n_judged']} samples"
+            return f"{flagged} have p ≤ {ALPHA} under {name}, more than {share:.1%}"
+    return ""

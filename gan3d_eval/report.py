@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 
+from gan3d_eval.canaries import CANARIES
 from gan3d_eval.files import atomic_file
 from gan3d_eval.run_dir import RunDir
 
@@ -23,10 +24,11 @@ SECTIONS = (
     ("gallery", "Gallery", "gallery", """
 Shapes as they were drawn, by a rule stated above each sheet: nothing is picked by hand and nothing is cleaned up."""),
     ("nn-check", "Nearest-neighbour check", "figures", """
-Does G copy its training shapes? Each sample's L1 distance to the nearest training shape is set against the same distance of
-held-out shapes, which G never saw. An honest sampler is as far away as they are: A near 0.5, and 5 % of its samples nearer than
-95 % of the held-out shapes. Far more than that, or exact copies, speak of copying. A well above 0.5 means unlike the data: look
-at the shapes before calling it novel."""),
+Does G copy its training shapes? Each sample's distance to the nearest training shape is set against the same distance of
+held-out shapes, which G never saw, under L1 and Jaccard, in place and over every shift and turn (aligned). An honest sampler is
+as far away as they are: A near 0.5, and 5 % of its samples nearer than 95 % of the held-out shapes. Far more, or exact
+copies, speak of copying. A well above 0.5 means unlike the data: look at the shapes before calling it novel. Canaries are
+copies made on purpose: what the check does not flag of them it would not see in the samples either."""),
     ("compare", "Generated against real", "figures", """
 Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
 shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
@@ -47,11 +49,17 @@ LABELS = {
     "smallest_volume": "Smallest volume judged (voxels)",
     "null_in_train": "Held-out shapes that stand in training too",
     "null_too_small": "Held-out shapes too small",
-    "l1_median": "Median L1 to training (voxels)",
+    "repeats": "Samples that repeat another one exactly",
+    "verdict": "Verdict",
+    "median": "Median distance to training",
+    "null_median": "The same of held-out shapes",
+    "authentic": "Farther from the neighbour than that from its own (AuthPct, L1)",
+    "authentic_null": "The same of held-out shapes",
+    "c_t": "C_T by cells, L1 (far below 0: copying)",
+    **{f"caught_{name}": f"Canaries flagged: {name}" for name in CANARIES},
+    **{f"a_{name}": f"A of canaries: {name}" for name in CANARIES},
     "l1_share_median": "The same, as share of own volume",
-    "jaccard_median": "Median Jaccard distance to that neighbour",
     "distinct_neighbours": "Distinct neighbours",
-    "null_l1_median": "Median L1 of held-out shapes (voxels)",
     "a_far": "A = P(sample farther than held-out shape)",
     "z_u": "Z of Mann–Whitney's U (below 0: nearer)",
     "flagged": "Samples with p ≤ 0.05",
@@ -157,7 +165,7 @@ def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
         )
     return {
         "name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"],
-        "others": others,
+        "others": others, "column": result["options"].get("column", "Value"),
     }  # fmt: skip
 
 
@@ -174,6 +182,8 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
     """The figures that one asks for first."""
     novelty, real, training = (results.get(verb, {}).get("values", {}) for verb in ("nn-check", "compare", "curves"))
     cards = []
+    if "verdict" in novelty:
+        cards.append((str(novelty["verdict"]).replace("-", " "), "verdict of the nearest-neighbour check"))
     if novelty:
         cards.append((f"{novelty['exact_copies']} of {novelty['n']}", "samples are exact copies of a training shape"))
         cards.append(

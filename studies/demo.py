@@ -42,7 +42,8 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     """nn-check, curves, gallery and report of one run; where nothing can be drawn, everything that needs no picture."""
     from gan3d_eval.curves import curves
     from gan3d_eval.gallery import gallery
-    from gan3d_eval.nn_check import draw, nn_check
+    from gan3d_eval.nn_check import nn_check
+    from gan3d_eval.nn_pictures import draw
     from gan3d_eval.render import RenderError
     from gan3d_eval.report import report
 

@@ -15,7 +15,19 @@ SOURCES = [
     ROOT / "cli.py",
 ]
 NAMES = [p.relative_to(ROOT).as_posix() for p in SOURCES]
-VERBS = {"audit", "watch", "describe", "export", "nn_check", "curves", "gallery", "report", "import_run", "check_run"}
+VERBS = {
+    "audit",
+    "watch",
+    "describe",
+    "export",
+    "nn_check",
+    "compare",
+    "curves",
+    "gallery",
+    "report",
+    "import_run",
+    "check_run",
+}
 OURS = {"gan3d_eval", "gan3d_model", "studies", "cli"}
 
 

@@ -1,0 +1,37 @@
+"""The training set in clusters of alike shapes, and which of them any shape belongs to: the cells of C_T."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan3d_eval.voxels import VoxelSet
+
+__all__ = ["cells"]
+
+SIDE = 8  # grids are pooled to so many blocks along each axis
+PER_CELL, MOST = 40, 10
+
+
+def cells(train: VoxelSet, others: list[VoxelSet], seed: int) -> list[NDArray[np.int64]]:
+    """Cluster `train` by k-means on pooled occupancy; return the cell `(n,)` of each shape of each other set.
+
+    One cell per 40 training shapes, at most 10.
+    """
+    from sklearn.cluster import KMeans
+
+    means = KMeans(max(1, min(MOST, len(train) // PER_CELL)), n_init=3, random_state=seed).fit(_pooled(train))
+    return [means.predict(_pooled(shapes)).astype(np.int64) for shapes in others]
+
+
+def _pooled(shapes: VoxelSet, block: int = 256) -> NDArray[np.float32]:
+    """Share of occupied voxels in each of at most 8³ blocks, `(n, ≤ 512) float32`; what a last block lacks is empty."""
+    d = shapes.resolution
+    side = -(-d // SIDE)
+    count, room = -(-d // side), -(-d // side) * side - d
+    parts = []
+    for i in range(0, len(shapes), block):
+        grids = np.pad(shapes.grids(slice(i, i + block)), ((0, 0), (0, room), (0, room), (0, room)))
+        split = grids.reshape(len(grids), count, side, count, side, count, side)
+        parts.append(split.mean(axis=(2, 4, 6), dtype=np.float32).reshape(len(grids), -1))
+    return np.concatenate(parts)
