@@ -700,6 +700,19 @@ def bench_nn_check(**options: Any) -> None:
         click.echo(timing)
 
 
+@bench.command("alignment")
+@click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
+@click.option("-n", default=500, help="Held-out shapes to search for.")
+@click.option("--shift", default=2, help="Voxels along each axis.")
+@click.option("--repeats", default=1, help="Timed repeats of each.")
+def bench_alignment(**options: Any) -> None:
+    """Neighbours over every shift: counting bits of whole lines against one faiss search for each shift."""
+    from studies.bench import bench_alignment as run
+
+    for timing in run(**options):
+        click.echo(timing)
+
+
 @bench.command("voxelize")
 @click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
 @click.option("-r", "--resolution", default=64)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["bench_layers", "bench_nn_check", "bench_precision"]
+__all__ = ["bench_alignment", "bench_layers", "bench_nn_check", "bench_precision"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def alternate(what: str, ours: Callable[[], Any], peer: Callable[[], Any], repea
 
 
 def bench_nn_check(dataset: Path | None, n_gen: int, n_train: int, n_test: int, repeats: int) -> list[Timing]:
-    """The whole of nn-check against a bare search of faiss's IndexBinaryFlat for the same neighbours, at 64³.
+    """The whole of `nn-check --raw` against a bare search of faiss's IndexBinaryFlat for the same neighbours, at 64³.
 
     Shapes are those of `dataset` (32³ ones with every voxel doubled), repeated as needed; random bits without a dataset.
     Samples are other rows with 2 % of their bits flipped. The peer is timed twice: searching the samples alone, and searching
@@ -71,14 +71,37 @@ def bench_nn_check(dataset: Path | None, n_gen: int, n_train: int, n_test: int, 
 
     def check() -> None:
         again = [VoxelSet.from_packed(s.packed, 64) for s in (train, test, gen)]  # volumes and hashes are not yet cached
-        nn_check(again[0], again[1], again[2])
+        nn_check(again[0], again[1], again[2], raw=True)
 
-    label = f"nn-check of {n_gen} samples against {n_train} shapes at 64³, {n_test} held out"
+    label = f"nn-check --raw of {n_gen} samples against {n_train} shapes at 64³, {n_test} held out"
     both = np.concatenate([gen.packed, test.packed])
     return [
         alternate(f"{label}; peer searches the samples", check, lambda: search(gen.packed), repeats),
         alternate(f"{label}; peer searches samples and held-out shapes", check, lambda: search(both), repeats),
     ]
+
+
+def bench_alignment(dataset: Path, n: int, shift: int, repeats: int) -> list[Timing]:
+    """Nearest training shapes of n held-out ones over every shift: ours against one faiss search for each shift.
+
+    Both are exact; faiss counts what a shift pushes out of the grid as gone, ours as different.
+    """
+    import itertools
+
+    from gan3d_eval.alignment import nearest_aligned
+    from gan3d_eval.distances import nearest
+
+    shapes = VoxelSet.open(dataset)
+    train, test = (shapes.select([], split).without_empty() for split in ("train", "test"))
+    queries = test.take(np.arange(min(n, len(test))))
+    d, there = shapes.resolution, np.pad(queries.grids(), ((0, 0), *((shift, shift),) * 3))
+
+    def one_by_one() -> None:
+        for a, b, c in itertools.product(range(2 * shift + 1), repeat=3):
+            nearest(pack(there[:, a : a + d, b : b + d, c : c + d]), train.packed)
+
+    label = f"{len(queries)} against {len(train)} shapes at {d}³, shifts up to {shift}; peer: a faiss search for each shift"
+    return [alternate(label, lambda: nearest_aligned(queries, train, shift), one_by_one, repeats)]
 
 
 def _packed_64(dataset: Path | None, n: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:

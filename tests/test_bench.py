@@ -30,3 +30,9 @@ def test_the_benchmark_of_the_step_says_all_it_measured():
     assert "shapes/s" in lines[1]
     assert "times as fast" in lines[2]
     assert "GFLOP/s" in lines[3]
+
+
+def test_the_benchmark_of_alignment_compares_with_a_search_for_each_shift(dataset_dir, cli):
+    done = cli("bench", "alignment", "--dataset", dataset_dir, "-n", 5, "--shift", 1)
+    assert done.exit_code == 0, done.output
+    assert "5 against 48 shapes at 16³, shifts up to 1; peer: a faiss search for each shift: ours" in done.stdout
