@@ -19,11 +19,13 @@ Grids = NDArray[np.bool_]
 
 
 def _shift(grids: Grids, steps: int, random: np.random.Generator) -> Grids:
-    """Each shape moved along one axis, either way; what leaves the grid is lost."""
+    """Each shape moved along one axis, either way, where there is room if there is any; what leaves the grid is lost."""
     moved = np.zeros_like(grids)
     d = grids.shape[1]
-    for i, (axis, sign) in enumerate(zip(random.integers(0, 3, len(grids)), random.integers(0, 2, len(grids)), strict=True)):
-        source = np.moveaxis(grids[i], axis, 0)
+    for i, grid in enumerate(grids):
+        fits = [(a, s) for a in range(3) for s in (0, 1) if not np.moveaxis(grid, a, 0)[d - steps if s else 0 :][:steps].any()]
+        axis, sign = fits[random.integers(len(fits))] if fits else tuple(random.integers(0, (3, 2)))
+        source = np.moveaxis(grid, axis, 0)
         target = np.moveaxis(moved[i], axis, 0)  # a view
         target[steps * sign : d - steps * (1 - sign)] = source[steps * (1 - sign) : d - steps * sign]
     return moved

@@ -198,12 +198,10 @@ def _judge(
         intervals |= {f"{key}{end}": interval for key, interval in one.intervals.items()}
         rows.loc[gen, "p" if name == "l1" else f"p_{name}"] = one.p
         for bird in [bird for bird in CANARIES if bird in set(rows["set"])]:
-            theirs = rows[rows["set"] == bird]
-            seen = (p_values(theirs[name].to_numpy(np.float64), reference) <= ALPHA) & (theirs["status"] == "ok")
-            values[f"caught_{bird}{end}"] = float(seen.mean())
-            if (theirs["status"] == "ok").any():
-                judged = theirs.loc[theirs["status"] == "ok", name].to_numpy(np.float64)
-                values[f"a_{bird}{end}"] = mann_whitney(judged, reference)[0]
+            theirs = rows.loc[ok & (rows["set"] == bird), name].to_numpy(np.float64)
+            if len(theirs):  # those too small to judge are neither caught nor missed
+                values[f"caught_{bird}{end}"] = float((p_values(theirs, reference) <= ALPHA).mean())
+                values[f"a_{bird}{end}"] = mann_whitney(theirs, reference)[0]
     rows.loc[gen, "q"], rows.loc[gen, "flagged"] = found["l1"].q, found["l1"].p <= ALPHA
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]

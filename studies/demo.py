@@ -39,7 +39,8 @@ def demo(
 
 
 def judge(run: RunDir, say: Callable[[str], None]) -> Path:
-    """nn-check, curves, gallery and report of one run; where nothing can be drawn, everything that needs no picture."""
+    """nn-check, compare, curves, gallery, report of a run; where nothing can be drawn, everything that needs no picture."""
+    from gan3d_eval import compare
     from gan3d_eval.curves import curves
     from gan3d_eval.gallery import gallery
     from gan3d_eval.nn_check import nn_check
@@ -49,10 +50,13 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
 
     train_set, test_set, _ = run.training_set()
     samples = run.samples()
-    say("3/4 checking the samples against training and held-out shapes")
+    say("3/4 checking the samples against training and held-out shapes, and comparing them with real ones")
     result, rows = nn_check(train_set, test_set, samples)
     run.write_result(result, rows)
     run.write_result(curves(run))
+    result, measures = compare.compare(train_set, test_set, samples)
+    run.write_result(result, measures)
+    compare.draw(run, measures)
     say("4/4 drawing")
     try:
         draw(run, train_set, samples, rows)
