@@ -76,7 +76,7 @@ def nearest_aligned(
     grids = queries.grids()
     turned = np.stack([posed(grids, *pose) for pose in POSES[poses]], axis=1)  # (n, p, d, d, d)
     moved, slices = _moved(turned, shift), _slices(turned, shift)
-    best = np.full((2, len(queries)), np.inf)  # row 0: L1, row 1: Jaccard
+    best = np.repeat([[np.inf], [1.0]], len(queries), axis=1)  # L1, Jaccard
     rows = np.zeros((2, len(queries)), np.int64)
     volume, skip = queries.volume, np.full(len(queries), -1) if own is None else own
     for start in range(0, len(database), BLOCK):
@@ -123,36 +123,40 @@ def _add_common(context: Any, total: Any, a: Any, b: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _common(moved: Any, lines: Any, zero: Any) -> Any:
-    """Largest number of voxels that a shape has in common with one of the shifted ones."""
+def _bounds(slices: Any, other: Any, least: Any) -> Any:
+    """Fill `(3, 2s + 1)`: L1 is at least this for each shift along each axis; return what it is at least for any shift."""
+    d, shifts = other.shape[1], least.shape[1]
+    bound = np.int64(0)
+    for axis in range(3):
+        smallest = np.int64(2**62)
+        for shift in range(shifts):
+            total = np.int64(0)
+            for i in range(slices.shape[1]):
+                at = i - (shifts - 1 - shift)
+                total += abs(slices[axis, i] - (other[axis, at] if 0 <= at < d else 0))
+            least[axis, shift] = total
+            smallest = min(smallest, total)
+        bound = max(bound, smallest)
+    return bound
+
+
+@numba.njit(cache=True)
+def _common(moved: Any, lines: Any, least: Any, both: Any, need: float, zero: Any) -> Any:
+    """Largest number of voxels that a shape has in common with a shifted one, if that is at least `need`; else less."""
     shifts, d, best = moved.shape[0], lines.shape[0], zero
     for c in range(shifts):
         for a in range(shifts):
             for b in range(shifts):
+                most = (both - max(least[0, a], least[1, b], least[2, c])) / 2
+                if most < need or most <= best:
+                    continue
                 total = zero
                 for i in range(d):
-                    mine, other = moved[c, a + i, b : b + d], lines[i]
+                    mine, other = moved[c, shifts - 1 - a + i, shifts - 1 - b : shifts - 1 - b + d], lines[i]
                     for j in range(d):
                         total = _add_common(total, mine[j], other[j])  # type: ignore[call-arg]
                 best = max(best, total)
     return best
-
-
-@numba.njit(cache=True)
-def _least(slices: Any, other: Any) -> Any:
-    """A bound: L1 of two shapes is at least this for every shift."""
-    d, room = other.shape[1], slices.shape[1]
-    bound = np.int64(0)
-    for axis in range(3):
-        smallest = np.int64(2**62)
-        for shift in range(room - d + 1):
-            total = np.int64(0)
-            for i in range(room):
-                at = i - shift
-                total += abs(slices[axis, i] - (other[axis, at] if 0 <= at < d else 0))
-            smallest = min(smallest, total)
-        bound = max(bound, smallest)
-    return bound
 
 
 @numba.njit(cache=True, parallel=True)
@@ -163,19 +167,23 @@ def _search(
     """Update the best of each query, `(2, n)`, with the shapes of one block, nearest bounds first."""
     n, poses, m = moved.shape[0], moved.shape[1], lines.shape[0]
     for q in numba.prange(n):
-        bounds = np.empty(m, np.int64)
+        bounds, least = np.empty((m, poses), np.int64), np.empty((3, moved.shape[2]), np.int64)
+        nearest = np.empty(m, np.int64)
         for x in range(m):
-            bounds[x] = np.int64(2**62)
             for p in range(poses):
-                bounds[x] = min(bounds[x], _least(slices[q, p], other[x]))
-        for x in np.argsort(bounds, kind="mergesort"):
+                bounds[x, p] = _bounds(slices[q, p], other[x], least)
+            nearest[x] = bounds[x].min()
+        for x in np.argsort(nearest, kind="mergesort"):
             both = volume[q] + other_volume[x]
-            near = 2 * bounds[x] / (both + bounds[x]) if both > 0 else 0.0
-            if start + x == own[q] or (bounds[x] > best[0, q] and near > best[1, q]):
+            # In common must be as much as makes L1, or Jaccard, at least as small as what was found.
+            need = min((both - best[0, q]) / 2, both * (1 - best[1, q]) / (2 - best[1, q]) - 1e-6)
+            if start + x == own[q] or (both - nearest[x]) / 2 < need:
                 continue
             common = zero
             for p in range(poses):
-                common = max(common, _common(moved[q, p], lines[x], zero))
+                if (both - bounds[x, p]) / 2 >= max(need, np.float64(common)):
+                    _bounds(slices[q, p], other[x], least)
+                    common = max(common, _common(moved[q, p], lines[x], least, both, need, zero))
             l1 = np.float64(both - 2 * np.int64(common))
             jaccard = 2 * l1 / (both + l1) if both > 0 else 0.0
             if l1 < best[0, q] or (l1 == best[0, q] and start + x < rows[0, q]):
