@@ -200,12 +200,12 @@ def _range(values: pd.Series[Any], form: str) -> str:
 
 def fill_page(page: Path, scale: str, table: str) -> None:
     """Put `table` between the page's marks for `scale`; Gan3dError if it has none."""
-    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {scale} -->\n", f"\n<!-- end {scale} -->"
+    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {scale} -->\n", f"<!-- end {scale} -->"
     if begin not in text or end not in text:
         raise Gan3dError(f"{page} has no place for the table: expected {begin.strip()} and {end.strip()}")
     before, rest = text.split(begin, 1)
     with atomic_file(page) as temporary:
-        temporary.write_text(before + begin + table + end + rest.split(end, 1)[1], encoding="utf-8")
+        temporary.write_text(before + begin + table + "\n" + end + rest.split(end, 1)[1], encoding="utf-8")
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
@@ -221,7 +221,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             axis.set_xlim(0, 1)
             axis.set_title(title, loc="left")
         axes[1].axvline(0.5, color=REAL, linestyle=":", linewidth=1)
-        axes[0].legend(frameon=False, fontsize="small", loc="best")
+        axes[1].legend(frameon=False, fontsize="small", loc="lower left")
 
 
 def publish(study: Study, scale: str, out: Path) -> list[Path]:

@@ -49,7 +49,7 @@ def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds():
 
 def test_a_page_keeps_its_words_and_takes_the_new_table(tmp_path):
     page = tmp_path / "p.md"
-    page.write_text("# A\n<!-- cpu -->\nold\n<!-- end cpu -->\nWords.\n")
+    page.write_text("# A\n<!-- cpu -->\n<!-- end cpu -->\nWords.\n")
     for table in ("| new |", "| newer |\n| 1 |"):
         fill_page(page, "cpu", table)
     assert page.read_text() == "# A\n<!-- cpu -->\n| newer |\n| 1 |\n<!-- end cpu -->\nWords.\n"
