@@ -144,14 +144,16 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
+    from gan3d_eval.provenance import variants
+
     values, wide = result["values"], {key.split("/")[0] for key in result["values"] if "/" in key}
     for key in [key for key in values if key not in wide and "/" not in key]:
         click.echo(f"{key:22} {shown(result, key, True)}")
     if wide:  # a key with variants, `<key>/<variant>`, is a row of a table
-        variants = list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
-        click.echo(f"{'':22} " + " ".join(f"{name:24}" for name in (result["options"]["column"], *variants)))
+        columns = variants(values)
+        click.echo(f"{'':22} " + " ".join(f"{name:24}" for name in (result["options"]["column"], *columns)))
         for key in dict.fromkeys(key.split("/")[0] for key in values if key.split("/")[0] in wide):
-            cells = [shown(result, name) for name in (key, *(f"{key}/{variant}" for variant in variants))]
+            cells = [shown(result, name) for name in (key, *(f"{key}/{column}" for column in columns))]
             click.echo(f"{key:22} " + " ".join(f"{cell:24}" for cell in cells).rstrip())
     for key, reason in result["absent"].items():
         click.echo(f"{key:22} absent: {reason}")

@@ -8,12 +8,13 @@ import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gan3d_eval import __version__
 
-__all__ = ["FORMAT", "Result", "producer", "software", "utc_now"]
+__all__ = ["FORMAT", "Result", "producer", "software", "utc_now", "variants"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
@@ -44,6 +45,11 @@ def producer() -> dict[str, Any]:
     changes = git("status", "--porcelain", "--untracked-files=no")
     dirty = None if changes is None else bool(changes)
     return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
+
+
+def variants(values: Mapping[str, Any]) -> list[str]:
+    """The variants of keys `<key>/<variant>` among a result's values, in their order: columns beside the one of `<key>`."""
+    return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
 
 
 @dataclasses.dataclass

@@ -15,6 +15,7 @@ import jinja2
 
 from gan3d_eval.canaries import CANARIES
 from gan3d_eval.files import atomic_file
+from gan3d_eval.provenance import variants
 from gan3d_eval.run_dir import RunDir
 
 __all__ = ["report"]
@@ -151,7 +152,7 @@ def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """Rows of one result: values with their intervals, then what is absent and why. `<key>/<set>` is a column of its own."""
     rows = []
     values, absent = result["values"], result["absent"]
-    others = list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
+    others = variants(values)
     for key in [key for key in [*values, *absent] if "/" not in key]:
         interval = result["intervals"].get(key)
         around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else absent.get(key, "")

@@ -167,12 +167,13 @@ def collect(study: Study, scale: str, out: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for label in study.cells:
         for path in sorted((out / study.name / scale).glob(f"{label}-s[0-9]*")):
-            found, opened = RunDir.open(path).results(), RunDir.open(path).meta
+            opened = RunDir.open(path)
+            found, meta = opened.results(), opened.meta
             if not set(VERBS) <= set(found):
                 continue
             values = {column: found[verb]["values"].get(key) for column, (verb, key) in COLUMNS.items()}
-            names = " ".join(failure["name"] for failure in opened.get("failures", []))
-            rows.append({"cell": label, "seed": opened["seed"], "n_train": opened["dataset"]["n"], "failures": names, **values})
+            names = " ".join(failure["name"] for failure in meta.get("failures", []))
+            rows.append({"cell": label, "seed": meta["seed"], "n_train": meta["dataset"]["n"], "failures": names, **values})
     if not rows:
         raise Gan3dError(f"{out / study.name / scale} holds no judged run; make some with: study run {study.name} DATASET")
     return pd.DataFrame(rows)
