@@ -37,8 +37,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Say a line that stays."""
-        self._draw("")
         with contextlib.suppress(OSError):  # whoever listened is gone: no reason to lose a training
+            self._draw("")
             self._say(line)
 
     def show(self, share: float, text: str) -> None:
@@ -49,14 +49,16 @@ class Progress:
         self.last = now
         if self.live:
             filled = round(24 * share)
-            self._draw(f"{'█' * filled}{'░' * (24 - filled)} {share:4.0%}  {text}")
+            with contextlib.suppress(OSError):
+                self._draw(f"{'█' * filled}{'░' * (24 - filled)} {share:4.0%}  {text}")
         else:
             self.say(text)
 
     def end(self) -> None:
         """Leave the bar where it is and begin a new line."""
         if self.live:
-            sys.stderr.write("\n")
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\n")
 
     def _draw(self, text: str) -> None:
         if self.live:

@@ -60,3 +60,19 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_lines_that_stay_are_not_mixed_wit
     assert half == "█" * 12 + "░" * 12 + "  50%  epoch 5/10"
     assert cleared == ""
     assert full.startswith("█" * 24 + " 100%")
+
+
+def test_a_terminal_that_is_gone_costs_no_training(monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    def say(line):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    for live in (True, False):
+        progress = Progress(say, live)
+        progress.show(1.0, "epoch 10/10")
+        progress.say("warning: collapsed")
+        progress.end()
