@@ -186,7 +186,7 @@ RECIPES: dict[str, TrainConfig] = {
         fake_high=0.0,
         r1=2.0,
         r1_every=4,
-        ema=0.995,
+        ema=0.998,
     ),
     # `demo`: the slides' recipe shrunk to minutes of CPU. Averaging G's weights is the cheapest large gain we measured.
     "demo": TrainConfig(

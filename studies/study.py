@@ -71,7 +71,7 @@ class Scale:
 
 SCALES = {
     "smoke": Scale(base_channels=4, seen=200, seeds=1, n_samples=40, options=("--batch-size", "8")),
-    "cpu": Scale(base_channels=16, seen=20_000, seeds=3, n_samples=1000),
+    "cpu": Scale(base_channels=16, seen=40_000, seeds=3, n_samples=1000),
     "gpu": Scale(base_channels=64, seen=60_000, seeds=3, n_samples=1000),
     "paper": Scale(base_channels=64, seen=500_000, seeds=5, n_samples=1000),
 }
