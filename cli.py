@@ -84,6 +84,66 @@ samples_option = click.option("--samples", help="Which sample file, without .npz
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
 
 
+leak_option = click.option(
+    "--allow-leak", is_flag=True, help="Go on though more than a tenth of the held-out shapes stand in training, without these."
+)
+
+
+def judging_options(command: Any) -> Any:
+    """What every verb that judges samples against data takes."""
+    cache_option = click.option("--no-cache", is_flag=True, help="Compute everything anew.")
+    for option in (json_option, seed_option, cache_option, leak_option, samples_option, reference_option):
+        command = option(command)  # in reverse: decorators apply from the last
+    return command
+
+
+def feature_options(command: Any) -> Any:
+    """Which discriminator makes features, and whether any does."""
+    for option in (
+        device_option,
+        click.option("--features/--no-features", default=True, help="Use what D knows, where a discriminator is at hand."),
+        click.option("--features-from", type=PathArg, help="Run whose discriminator makes the features.  [default: RUN_DIR]"),
+    ):
+        command = option(command)
+    return command
+
+
+def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Take the judging options out of a command's: the case, and what its verb takes of them."""
+    from gan3d_eval.cache import NO_CACHE, Cache
+    from gan3d_eval.judge import open_case
+
+    case = open_case(run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"))
+    how = {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
+    if "features" in options:
+        source, wanted, device = options.pop("features_from"), options.pop("features"), options.pop("device")
+        how["embed"] = discriminator_features(source or run_dir, device, how["cache"], source is not None) if wanted else None
+    return case, how
+
+
+def discriminator_features(run_dir: Path, device: str, cache: Any, needed: bool) -> Any:
+    """The embedding by the discriminator of a run's newest checkpoint; None without one, unless it is needed."""
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    if not run.checkpoints() and not needed:
+        return None
+    from gan3d_eval.embedding import Embedding
+    from gan3d_model.features import Extractor, discriminator_of
+
+    discriminator, step = discriminator_of(run, device=device)
+    extractor = Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {step}")
+    return Embedding(extractor.name, extractor.sha256, extractor.of, cache)
+
+
+def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
+    """A row for each state of the samples, then the result."""
+    if not as_json:
+        shown = [c for c in rows if c not in ("n", "jsd", "flagged_share") and "/" not in c]
+        click.echo(rows[shown].to_string(index=False, float_format="{:.3g}".format))
+    echo_result(result.to_dict(), path, as_json)
+
+
 def voxelizer_options(command: Any) -> Any:
     """How meshes become voxels; unset ones depend on the method."""
     for option in (  # in reverse: decorators apply from the last
@@ -456,6 +516,7 @@ def train(
 @click.option("--seed", type=int, help="Of the latents.  [default: the run's]")
 @click.option("--name", default="final", help="Written to samples/NAME.npz.")
 @threshold_option
+@click.option("--probabilities", "soft", is_flag=True, help="Keep what G returned before the threshold, too.")
 @device_option
 @force_option
 def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
@@ -487,13 +548,28 @@ def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple
 @main.command()
 @run_argument
 @click.option("--every", type=click.FloatRange(min=0.1), default=10.0, help="Seconds between two looks.")
-def watch(run_dir: Path, every: float) -> None:
+@click.option("--judge", "n", type=click.IntRange(min=50), help="Judge so many shapes of every new checkpoint (history).")
+@reference_option
+@leak_option
+def watch(run_dir: Path, every: float, n: int | None, reference: Path | None, allow_leak: bool) -> None:
     """Follow a run that is training, from another terminal or machine; ends when it does."""
+    from gan3d_eval.cache import Cache
+    from gan3d_eval.judge import open_case
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.watch import watch as verb
 
-    for now in verb(RunDir.open(run_dir), every):
+    run, seen = RunDir.open(run_dir), -1
+    case = open_case(run_dir, reference, allow_leak=allow_leak) if n else None
+    for now in verb(run, every):
         click.echo(now.line)
+        if n and len(checkpoints := run.checkpoints()) and int(checkpoints[-1].stem) > seen:
+            seen = int(checkpoints[-1].stem)
+            result, rows, _ = judge_checkpoints(case, n, lambda line: None, seed=0, cache=Cache.default())
+            last = rows.iloc[-1]
+            click.echo(
+                f"step {last['step']:.0f}: {last['verdict']}, 1-NNA {last['one_nna_l1']:.2f}, COV {last['coverage_l1']:.2f}, "
+                f"valid {last['valid']:.2f}; best so far: step {result.values.get('best_step', '–')}"
+            )
         if now.status == "killed":
             say(f"nobody trains it; go on with: python cli.py train DATASET --resume {run_dir}")
 
@@ -513,8 +589,6 @@ def check_run(run_dir: Path) -> None:
 
 @main.command("nn-check")
 @run_argument
-@reference_option
-@samples_option
 @click.option("--k", default=3, help="Neighbours listed per sample.")
 @click.option("--shift", type=click.IntRange(min=0), default=2, help="Voxels by which a copy may have been moved.")
 @click.option(
@@ -527,28 +601,24 @@ def check_run(run_dir: Path) -> None:
 @click.option(
     "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
 )
-@seed_option
-@json_option
-def nn_check(
-    run_dir: Path, reference: Path | None, samples: str | None, k: int, shift: int, poses: str, raw: bool,
-    fail_above: float | None, seed: int, as_json: bool,
-) -> None:  # fmt: skip
+@feature_options
+@judging_options
+def nn_check(run_dir: Path, fail_above: float | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Neighbours of every sample in the training set, calibrated against held-out shapes, with canaries."""
     from gan3d_eval import nn_check as verb
     from gan3d_eval.nn_pictures import draw
     from gan3d_eval.render import RenderError
-    from gan3d_eval.run_dir import RunDir
 
-    run = RunDir.open(run_dir)
-    train, test, own = run.training_set(reference)
-    gen = run.samples(samples)
-    result, rows = verb.nn_check(train, test, gen, k, seed=seed, shift=shift, poses=poses, raw=raw)
-    if not own:
-        name = train.info["name"]
-        result.notes.append(f"Dataset {name} is not what the run was trained on: copies of its own shapes cannot be seen.")
-    path = run.write_result(result, rows, "" if own else str(train.info["name"]))
+    case, how = judged(run_dir, options)
+    gen = case.gen
+    result, rows = verb.nn_check(case.train, case.test, gen, probabilities=case.probabilities, **how, **options)
+    if not case.own:
+        result.notes.append(
+            f"Dataset {case.suffix} is not what the run was trained on: copies of its own shapes cannot be seen."
+        )
+    path = case.run.write_result(result, rows, case.suffix)
     try:
-        draw(run, train, gen, rows, path.stem)
+        draw(case.run, case.train, gen, rows, path.stem)
     except RenderError as fault:
         say(f"warning: no pictures: {fault}")
     echo_result(result.to_dict(), path, as_json)
@@ -558,23 +628,83 @@ def nn_check(
 
 
 @main.command()
-@run_argument
-@reference_option
-@samples_option
+@click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
 @click.option("--draws", type=click.IntRange(min=1), default=1000, help="Draws of n shapes from each larger set.")
-@seed_option
-@json_option
-def compare(run_dir: Path, reference: Path | None, samples: str | None, draws: int, seed: int, as_json: bool) -> None:
-    """Is it real? COV, MMD, 1-NNA, JSD and looks against held-out shapes, beside what real shapes and noise reach."""
-    from gan3d_eval import compare as verb
-    from gan3d_eval.run_dir import RunDir
+@click.option("--out", type=PathArg, help="Several runs: write their table and figure to OUT.csv and OUT.png.")
+@feature_options
+@judging_options
+def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Is it real? COV, MMD, 1-NNA, FD, KID … against held-out shapes, beside what real shapes, the mean and noise reach.
 
-    run = RunDir.open(run_dir)
-    train, test, own = run.training_set(reference)
-    result, rows = verb.compare(train, test, run.samples(samples), draws, seed)
-    path = run.write_result(result, rows, "" if own else str(train.info["name"]))
-    verb.draw(run, rows, path.stem)
-    echo_result(result.to_dict(), path, as_json)
+    \b
+    python cli.py compare RUN_DIR
+    python cli.py compare runs/a runs/b --features-from runs/a --out board
+    """
+    from gan3d_eval import compare as verb
+
+    found = {}
+    for run_dir in run_dirs:
+        case, how = judged(run_dir, dict(options))
+        result, rows = verb.compare(case.train, case.test, case.gen, draws, **how)
+        path = case.run.write_result(result, rows, case.suffix)
+        verb.draw(case.run, rows, path.stem)
+        found[str(run_dir)] = result.to_dict()
+        if len(run_dirs) == 1:
+            echo_result(result.to_dict(), path, as_json)
+    if len(run_dirs) > 1:
+        print_leaderboard(found, out, as_json)
+
+
+def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Several runs in one table, and to OUT.csv and OUT.png."""
+    from gan3d_eval.files import atomic_file
+    from gan3d_eval.leaderboard import draw, leaderboard, table
+
+    rows = leaderboard(results)
+    if out:
+        with atomic_file(out.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
+        draw(rows, out.with_suffix(".png"))
+        say(f"written to {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
+    click.echo(json.dumps(results, indent=2, ensure_ascii=False) if as_json else table(rows))
+    if (groups := rows["protocol"].nunique()) > 1:
+        say(f"note: {groups} protocols; values of different ones do not compare (other n, resolution or held-out shapes)")
+
+
+@main.command()
+@run_argument
+@click.option("--draw", "n", type=click.IntRange(min=50), help="Draw so many shapes from every checkpoint first.")
+@judging_options
+def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None:
+    """Quality and novelty at every checkpoint, one row each, and which one is best; also of a run that is still training."""
+    case, how = judged(run_dir, options)
+    print_series(*judge_checkpoints(case, n, say, **how), as_json)
+
+
+def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[Any, Any, Path]:
+    """Draw n shapes from each checkpoint that has none yet, then judge them all; what is known comes from the cache."""
+    from gan3d_eval.history import history as verb
+
+    if n is not None:
+        from gan3d_model.sample import sample as draw
+
+        for path in case.run.checkpoints():
+            if f"at-{path.stem}" not in case.run.sample_names():
+                draw(case.run, n, int(path.stem), name=f"at-{path.stem}")
+    result, rows = verb(case, say=tell, **how)
+    return result, rows, case.run.write_result(result, rows, case.suffix)
+
+
+@main.command("threshold-sweep")
+@run_argument
+@judging_options
+def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
+    """Does the verdict depend on the threshold? The same samples cut at 0.1 … 0.9 (needs `sample --probabilities`)."""
+    from gan3d_eval.threshold_sweep import threshold_sweep as verb
+
+    case, how = judged(run_dir, options)
+    result, rows = verb(case, say=say, **how)
+    print_series(result, rows, case.run.write_result(result, rows, case.suffix), as_json)
 
 
 @main.command()

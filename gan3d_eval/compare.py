@@ -1,8 +1,8 @@
 """Is it real, and is it all of it? Generated shapes against held-out ones, beside what real shapes, the mean and noise reach.
 
 A value of COV, MMD or 1-NNA means nothing alone: each moves with the number of shapes, and a perfect generator has neither
-coverage 1 nor distance 0. So every measure is taken of four sets of the same size n, each against the same n held-out
-shapes: the generated ones; `real`, shapes of the training set (what a perfect generator reaches, and a copying one);
+coverage 1 nor distance 0. So every measure (`set_measures.py`) is taken of four sets of the same size n, each against the same
+n held-out shapes: the generated ones; `real`, shapes of the training set (what a perfect generator reaches, and a copying one);
 `mean-shape`, the one shape that is occupied where most are; `noise`, voxels drawn singly with the data's frequencies.
 
 A set larger than n is drawn from again and again without replacement: a value is the mean over draws, its interval the
@@ -11,6 +11,8 @@ central 95 % of them. Drawing with replacement, as a bootstrap does, would make 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -19,48 +21,40 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.distances import jaccard_from_l1, matrix
+from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.embedding import NO_FEATURES, Embedding
+from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
-from gan3d_eval.set_metrics import (
-    coverage,
-    jensen_shannon,
-    kolmogorov_smirnov,
-    minimum_matching_distance,
-    one_nn_accuracy,
-)
-from gan3d_eval.statistics import statistics
+from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MEASURES, Reference, measure
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["MEASURES", "SETS", "VERB", "compare", "draw"]
+__all__ = ["SETS", "VERB", "compare", "draw"]
 
 VERB = "compare"
 SETS = ("generated", "real", "mean-shape", "noise")
 POOL = 1000  # shapes of a set that are drawn from: matrices of that size, whatever the set's
 MIN_N = 10
-INSIDE = (0.01, 0.99)
-BLOCK, BYTES = 64, 1024  # shapes, and bytes of each shape, that are unpacked at a time
+COMPONENTS = 64  # features are projected on so many, at most n/2: a covariance needs more shapes than dimensions
+BLOCK = 64  # shapes that are unpacked at a time
 EMPTY = "only empty shapes in a draw"
-SHAPES = ("volume", "components", "largest_share", "symmetry_x", "interior")  # columns of `statistics` that are compared
-MEASURES = (  # what each of them means stands in the report
-    *("valid", "empty", "coverage_l1", "coverage_jaccard", "one_nna_l1", "one_nna_gen_l1", "one_nna_ref_l1"),
-    *("one_nna_jaccard", "one_nna_gen_jaccard", "one_nna_ref_jaccard", "mmd_l1", "mmd_jaccard", "jsd"),
-    *(f"ks_{name}" for name in SHAPES),
-)
 SHOWN = {
-    "valid": "Valid volume: high", "coverage_l1": "COV, L1: high", "coverage_jaccard": "COV, Jaccard: high",
-    "mmd_jaccard": "MMD, Jaccard: low", "one_nna_l1": "1-NNA, L1: ½", "one_nna_jaccard": "1-NNA, Jaccard: ½",
-    "jsd": "JSD of places: low", "ks_volume": "KS of volumes: low",
+    "valid": "Valid volume: high", "coverage_l1": "COV, L1: high", "coverage_chamfer": "COV, Chamfer: high",
+    "mmd_jaccard": "MMD, Jaccard: low", "one_nna_gen_l1": "1-NNA on samples, L1: ½",
+    "one_nna_ref_l1": "1-NNA on held-out, L1: ½", "one_nna_chamfer": "1-NNA, Chamfer: ½", "jsd": "JSD of places: low",
 }  # fmt: skip
 NOTES = [
     "A generator that copies its training set scores as `real` does: these measures cannot see copying; nn-check can.",
     "Values move with n: compare runs under the same protocol only.",
 ]
+LEAK = "{} held-out shapes stand in the training set too, and were left out."
+OWN_FEATURES = "Features are of {}: values of runs that were judged by different features cannot be compared."
 
 
 def compare(
-    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, draws: int = 200, seed: int = 0
-) -> tuple[Result, pd.DataFrame]:
+    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, draws: int = 200, seed: int = 0, embed: Embedding | None = None,
+    cache: Cache = NO_CACHE,
+) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Compare `gen` with the held-out shapes `test`, beside shapes of `train`, their mean, and noise.
 
     Parameters
@@ -69,6 +63,11 @@ def compare(
         Of the same resolution. n is the size of the smallest, at most 1000.
     draws : int
         Draws of n shapes from each set that is larger.
+    embed : Embedding, optional
+        Makes the features that `FEATURE_MEASURES` are taken of, projected on the first principal components of the training
+        shapes' ones.
+    cache : Cache
+        Keeps what does not depend on `gen`.
 
     Returns
     -------
@@ -83,39 +82,120 @@ def compare(
         Different resolutions, no held-out shapes, or fewer than 10 of a set.
     """
     started = time.perf_counter()
+    test, leaked, n = _check(train, test, gen)
+    reference = _some(test, n, np.random.default_rng(seed))
+    pools = _Pools(train, gen, n, draws, seed)
+    measured = _measure(pools, reference, embed, cache)
+    rows, intervals = _summary(measured, pools, n)
+    every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
+    features = f"+{embed.sha256[:8]}-pca{_components(n)}" if embed else ""  # leaderboard reads what stands before the +
+    notes = [*NOTES, *([LEAK.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
+    absent = {key: EMPTY for key, value in every.items() if not np.isfinite(value)}
+    result = Result(
+        VERB, f"compare-{gen.resolution}-n{n}-test{reference.sha256[:8]}{features}",
+        {"train": train.identity(), "test": test.identity(), "samples": gen.identity()},
+        {"draws": draws, "pool": POOL, "column": SETS[0], "features": embed.name if embed else None},
+        {"n": n, "n_samples": len(gen)} | {key: value for key, value in every.items() if np.isfinite(value)}, intervals,
+        notes=notes, absent=absent | ({} if embed else dict.fromkeys(FEATURE_MEASURES, NO_FEATURES)), seed=seed,
+        started=started,
+    )  # fmt: skip
+    return result, pd.DataFrame(rows)
+
+
+def _check(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> tuple[VoxelSet, int, int]:
+    """Held-out shapes that do not stand in training, how many do, and n; VoxelError if there is nothing to compare."""
     if test is None:
         raise VoxelError("the dataset has no held-out (test) shapes to compare with")
     if len({s.resolution for s in (train, test, gen)}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
+    leaked = test.stands_in(train)
+    test = test.take(~leaked) if leaked.any() else test
     n = min(len(train), len(test), len(gen), POOL)
     if n < MIN_N:
         raise VoxelError(f"{n} shapes in the smallest of training, held-out and generated sets; at least {MIN_N} are needed")
-    random = np.random.default_rng(seed)
-    reference, inside = _some(test, n, random), np.quantile(train.volume, INSIDE)
-    known, share = (_distances(reference, reference), statistics(reference)), _share(train)
+    return test, int(leaked.sum()), n
+
+
+class _Pools:
+    """The four sets that are drawn from, each with its own random numbers, so that none depends on another."""
+
+    def __init__(self, train: VoxelSet, gen: VoxelSet, n: int, draws: int, seed: int) -> None:
+        self.train, self.gen, self.n, self.draws, self.seed = train, gen, n, draws, seed
+
+    def random(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, SETS.index(name)])
+
+    def size(self, name: str) -> int:
+        """Shapes that are drawn from."""
+        return min(POOL, len({"generated": self.gen, "real": self.train}[name])) if name in SETS[:2] else self.n
+
+    def pool(self, name: str) -> VoxelSet:
+        """The shapes that are drawn from."""
+        random, d = self.random(name), self.train.resolution
+        if name in SETS[:2]:
+            return _some(self.gen if name == "generated" else self.train, POOL, random)
+        share = _share(self.train)
+        grids = (
+            np.repeat((share > 0.5)[None], self.n, axis=0) if name == "mean-shape" else random.random((self.n, d**3)) < share
+        )
+        return VoxelSet.from_packed(pack(grids.reshape(self.n, d, d, d)), d)
+
+    def drawn(self, name: str) -> NDArray[np.int64]:
+        """Rows of the pool in each draw, `(draws, n)`; one draw if the pool is no larger than n."""
+        random, size = np.random.default_rng([self.seed, SETS.index(name), 1]), self.size(name)
+        return np.array([np.sort(random.permutation(size)[: self.n]) for _ in range(self.draws if size > self.n else 1)])
+
+
+def _measure(
+    pools: _Pools, shapes: VoxelSet, embed: Embedding | None, cache: Cache
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Every measure of every set. What does not depend on the generated shapes comes from the cache if it is there."""
+    known: list[tuple[Reference, Projection | None]] = []
+
+    def against() -> tuple[Reference, Projection | None]:
+        if not known:
+            if embed:
+                real = embed(pools.pool("real"))
+                projection = Projection.fit(real, _components(pools.n))
+                unit = np.sqrt(projection.of(real).var(axis=0).mean())  # KID's kernel adds 1: it has a scale
+                projection = dataclasses.replace(projection, axes=projection.axes / unit)
+                features = projection.of(embed(shapes)), projection.of(real)
+                known.append((Reference.of(shapes, pools.train, *features), projection))
+            else:
+                known.append((Reference.of(shapes, pools.train), None))
+        return known[0]
+
+    def one(name: str) -> dict[str, NDArray[np.float64]]:
+        (reference, projection), pool = against(), pools.pool(name)
+        features = projection.of(embed(pool)) if embed and projection else None
+        return measure(pool, reference, pools.drawn(name), features, np.random.default_rng([pools.seed, SETS.index(name), 2]))
+
+    key = {"train": pools.train.sha256, "test": shapes.sha256, "n": pools.n, "draws": pools.draws, "seed": pools.seed}
+    key["features"] = embed.sha256 if embed else None
+    own, *others = SETS
+    return {own: one(own)} | {name: cache.get(VERB, key | {"set": name}, functools.partial(one, name)) for name in others}
+
+
+def _summary(
+    measured: dict[str, dict[str, NDArray[np.float64]]], pools: _Pools, n: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row for each set and measure, and the intervals of those that were drawn more than once, or fitted."""
     rows: list[dict[str, Any]] = []
     intervals: dict[str, Any] = {}
-    for name in SETS:
-        pool = _pool(name, train, gen, share, n, random)
-        drawn = np.array([np.sort(random.permutation(len(pool))[:n]) for _ in range(draws if len(pool) > n else 1)])
-        found = _neighbours(pool, reference, known[0], drawn) | _looks(pool, known[1], inside, drawn)
-        found["jsd"] = _places(pool, reference, drawn)
-        for measure in MEASURES:
-            low, high = np.quantile(found[measure], [0.025, 0.975])
-            rows.append({"set": name, "measure": measure, "value": found[measure].mean(), "low": low, "high": high})
-            if len(drawn) > 1 and np.isfinite(low):
-                kind = f"central 95 % of {draws} draws of {n} from {len(pool)}"
-                intervals[_key(name, measure)] = {"low": float(low), "high": float(high), "kind": kind}
-    every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
-    result = Result(
-        VERB, f"compare-{gen.resolution}-n{n}-test{reference.sha256[:8]}",
-        {"train": train.identity(), "test": test.identity(), "samples": gen.identity()},
-        {"draws": draws, "pool": POOL, "column": SETS[0]},
-        {"n": n, "n_samples": len(gen)} | {key: value for key, value in every.items() if np.isfinite(value)}, intervals,
-        notes=list(NOTES), absent={key: EMPTY for key, value in every.items() if not np.isfinite(value)}, seed=seed,
-        started=started,
-    )  # fmt: skip
-    return result, pd.DataFrame(rows)
+    for name, found in measured.items():
+        for key in [key for key in (*MEASURES, *FEATURE_MEASURES) if key in found]:
+            values = found[key]
+            value, low, high = values if key in FITTED else (values.mean(), *np.quantile(values, [0.025, 0.975]))
+            rows.append({"set": name, "measure": key, "value": value, "low": low, "high": high})
+            kind = f"central 95 % of {len(values)} draws of {n} from {pools.size(name)}"
+            if (len(values) > 1 or key in FITTED) and np.isfinite(low):
+                kind = "95 % interval of the fit" if key in FITTED else kind
+                intervals[_key(name, key)] = {"low": float(low), "high": float(high), "kind": kind}
+    return rows, intervals
+
+
+def _components(n: int) -> int:
+    return min(COMPONENTS, n // 2)
 
 
 def _key(name: str, measure: str) -> str:
@@ -133,65 +213,6 @@ def _share(train: VoxelSet) -> NDArray[np.float64]:
     for i in range(0, len(train), BLOCK):
         total += train.grids(slice(i, i + BLOCK)).reshape(-1, len(total)).sum(axis=0)
     return total / len(train)
-
-
-def _pool(
-    name: str, train: VoxelSet, gen: VoxelSet, share: NDArray[np.float64], n: int, random: np.random.Generator
-) -> VoxelSet:
-    """The shapes of a set that are drawn from."""
-    if name in ("generated", "real"):
-        return _some(gen if name == "generated" else train, POOL, random)
-    d = train.resolution
-    grids = np.repeat((share > 0.5)[None], n, axis=0) if name == "mean-shape" else random.random((n, d**3)) < share
-    return VoxelSet.from_packed(pack(grids.reshape(n, d, d, d)), d)
-
-
-def _distances(a: VoxelSet, b: VoxelSet) -> dict[str, NDArray[Any]]:
-    """Between each shape of `a` and each of `b`, `(n, m)`."""
-    l1 = matrix(a.packed, b.packed)
-    return {"l1": l1, "jaccard": jaccard_from_l1(l1, a.volume[:, None], b.volume)}
-
-
-def _neighbours(
-    pool: VoxelSet, reference: VoxelSet, within: dict[str, NDArray[Any]], drawn: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """COV, MMD and 1-NNA of every draw, `(draws,)` each."""
-    found: dict[str, NDArray[np.float64]] = {}
-    own, cross = _distances(pool, pool), _distances(pool, reference)
-    for name, ref_ref in within.items():
-        both = np.array([one_nn_accuracy(own[name][np.ix_(rows, rows)], cross[name][rows], ref_ref) for rows in drawn])
-        found[f"coverage_{name}"] = np.array([coverage(cross[name][rows]) for rows in drawn])
-        found[f"mmd_{name}"] = np.array([minimum_matching_distance(cross[name][rows]) for rows in drawn])
-        found[f"one_nna_{name}"] = both.mean(axis=1)
-        found[f"one_nna_gen_{name}"], found[f"one_nna_ref_{name}"] = both.T
-    return found
-
-
-def _looks(
-    pool: VoxelSet, known: pd.DataFrame, inside: NDArray[np.float64], drawn: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """Validity of every draw, and how far its shapes' statistics are from those of the reference, `(draws,)` each."""
-    looks = statistics(pool)
-    volume = looks["volume"].to_numpy()
-    valid = (volume >= inside[0]) & (volume <= inside[1])
-    found = {"valid": valid[drawn].mean(axis=1), "empty": (volume == 0)[drawn].mean(axis=1)}
-    for name in SHAPES:
-        values, real = looks[name].to_numpy(np.float64), known[name].dropna().to_numpy(np.float64)
-        found[f"ks_{name}"] = np.array([kolmogorov_smirnov(values[rows], real) for rows in drawn])
-    return found
-
-
-def _places(pool: VoxelSet, reference: VoxelSet, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """JSD of every draw, `(draws,)`: in blocks of places, so that no set is ever unpacked whole."""
-    weights = np.zeros((len(drawn), len(pool)), np.float32)
-    np.put_along_axis(weights, drawn, 1, axis=1)
-    total, total_reference = weights @ pool.volume, reference.volume.sum()
-    found = np.where(total > 0, 0.0, np.nan)
-    for i in range(0, pool.packed.shape[1], BYTES):
-        p = weights @ np.unpackbits(pool.packed[:, i : i + BYTES], axis=1).astype(np.float32)
-        q = np.unpackbits(reference.packed[:, i : i + BYTES], axis=1).sum(axis=0)
-        found += jensen_shannon(p / np.maximum(total, 1)[:, None], q / total_reference)
-    return found
 
 
 def draw(run: RunDir, rows: pd.DataFrame, name: str = VERB) -> Path:

@@ -1,10 +1,14 @@
-"""Distances between binary grids on packed bits: exact L1 neighbours through faiss, Jaccard from the same numbers.
+"""Distances between shapes: exact L1 neighbours on packed bits, Jaccard from the same numbers, L1 of probabilities.
 
 On binary grids L1 = Hamming distance = squared L2: the number of voxels in which two shapes differ. faiss's
 `IndexBinaryFlat` compares packed rows by exhaustive search, so the answer is exact, 32 × smaller than in float32.
+
+Databases are searched in blocks, so that a memory map larger than memory is read once and never held whole.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import faiss
 import numpy as np
@@ -12,10 +16,14 @@ from numpy.typing import NDArray
 
 from gan3d_eval.voxels import VoxelError
 
-__all__ = ["jaccard_from_l1", "matrix", "nearest"]
+__all__ = ["jaccard_from_l1", "matrix", "nearest", "nearest_soft"]
+
+BLOCK = 2**28
+"""Bytes of the database that are searched at a time."""
+Found = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1, block: int = BLOCK) -> Found:
     """The k nearest rows of `database` under L1, for each query.
 
     Parameters
@@ -23,6 +31,7 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
     queries : (n, b) uint8
         Packed grids (see `voxels.pack`).
     database : (m, b) uint8
+        May be a memory map: `block` bytes of it are in memory at a time.
     k : int
         1 ≤ k ≤ m (faiss itself would pad with row −1).
 
@@ -31,7 +40,7 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
     distances : (n, k) int64
         L1 in voxels, ascending.
     rows : (n, k) int64
-        Rows of `database`; among equal distances the order is faiss's.
+        Rows of `database`; of equally near ones the first, whatever the block.
 
     Raises
     ------
@@ -40,12 +49,29 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1)
     """
     if len(queries) == 0 or len(database) == 0 or queries.shape[1] != database.shape[1]:
         raise VoxelError(f"cannot compare packed grids of shapes {queries.shape} and {database.shape}")
-    if not 1 <= k <= len(database):
-        raise VoxelError(f"{k} neighbours asked for, but there are {len(database)} shapes to choose from")
-    index = faiss.IndexBinaryFlat(database.shape[1] * 8)
-    index.add(np.ascontiguousarray(database))
-    distances, rows = index.search(np.ascontiguousarray(queries), k)
-    return distances.astype(np.int64), rows
+    _check_k(k, len(database))
+    queries, size = np.ascontiguousarray(queries), max(1, block // database.shape[1])
+    found: Found = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(database), size):
+        index = faiss.IndexBinaryFlat(database.shape[1] * 8)
+        index.add(np.ascontiguousarray(database[start : start + size]))
+        distances, rows = index.search(queries, min(k, index.ntotal))
+        found = _merge(found, distances.astype(np.int64), rows + start, k)
+    return found
+
+
+def _check_k(k: int, n: int) -> None:
+    if not 1 <= k <= n:
+        raise VoxelError(f"{k} neighbours asked for, but there are {n} shapes to choose from")
+
+
+def _merge(
+    found: tuple[Any, NDArray[np.int64]], distances: Any, rows: NDArray[np.int64], k: int
+) -> tuple[Any, NDArray[np.int64]]:
+    """The k nearest of those found before and these, by distance, then by row."""
+    distances, rows = np.hstack([found[0], distances]), np.hstack([found[1], rows])
+    order = np.lexsort((rows, distances), axis=1)[:, :k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def matrix(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -64,3 +90,42 @@ def jaccard_from_l1(l1: NDArray[np.int64], volume_a: NDArray[np.int64], volume_b
     total = volume_a + volume_b + l1
     jaccard: NDArray[np.float64] = np.divide(2.0 * l1, total, out=np.zeros(np.shape(total)), where=total > 0)
     return jaccard
+
+
+def nearest_soft(
+    probabilities: NDArray[np.floating], database: NDArray[np.uint8], k: int = 1, block: int = BLOCK
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The k nearest rows of `database` under the L1 of probabilities: Σ |p − x| = Σ p + Σ x − 2 ⟨p, x⟩, exact for binary x.
+
+    Parameters
+    ----------
+    probabilities : (n, v) or (n, d, d, d), in [0, 1]
+        Before any threshold.
+    database : (m, ⌈v/8⌉) uint8
+        Packed grids, unpacked in blocks of about `block` bytes.
+    k : int
+
+    Returns
+    -------
+    distances : (n, k) float64
+        In voxels; float32 sums, so good to about 1e-5 of the number of voxels.
+    rows : (n, k) int64
+
+    Raises
+    ------
+    VoxelError
+        NaN, or anything outside [0, 1]; sizes that do not fit; k out of range.
+    """
+    p = np.ascontiguousarray(probabilities.reshape(len(probabilities), -1), dtype=np.float32)
+    if not len(p) or -(-p.shape[1] // 8) != database.shape[1]:
+        raise VoxelError(f"cannot compare probabilities {probabilities.shape} with packed grids {database.shape}")
+    if not ((p >= 0) & (p <= 1)).all():  # NaN fails as well
+        raise VoxelError("probabilities hold NaN, or values outside [0, 1]")
+    _check_k(k, len(database))
+    size, total = max(1, block // (4 * p.shape[1])), p.sum(axis=1, dtype=np.float64)
+    found: tuple[NDArray[np.float64], NDArray[np.int64]] = np.zeros((len(p), 0)), np.zeros((len(p), 0), np.int64)
+    for start in range(0, len(database), size):
+        x = np.unpackbits(database[start : start + size], axis=1, count=p.shape[1]).astype(np.float32)
+        l1 = total[:, None] + x.sum(axis=1, dtype=np.float64) - 2.0 * (p @ x.T)
+        found = _merge(found, l1, np.broadcast_to(np.arange(start, start + len(x)), l1.shape), k)
+    return found

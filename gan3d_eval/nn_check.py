@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.alignment import nearest_aligned
+from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.calibration import ALPHA, MEDIUM, Calibrated, authenticity, c_t, calibrate, mann_whitney, p_values, verdict
-from gan3d_eval.canaries import CANARIES, COPIES, canaries
+from gan3d_eval.canaries import CANARIES, COPIES
 from gan3d_eval.cells import cells
-from gan3d_eval.distances import jaccard_from_l1, nearest
+from gan3d_eval.distances import nearest
+from gan3d_eval.embedding import NO_FEATURES, Embedding
+from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.run_dir import Result
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -30,20 +32,23 @@ __all__ = ["DISTANCES", "VERB", "nn_check", "why_failed"]
 
 VERB = "nn-check"
 DISTANCES = ("l1", "jaccard", "aligned_l1", "aligned_jaccard")
+BESIDE = ("feature", "soft_l1")
+"""Distances that are calibrated but have no part in the verdict: D was trained to see generated shapes as far from real ones,
+and probabilities between 0 and 1 are far from every shape."""
 MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
-LEAVE_ONE_OUT = 1000  # training shapes that stand in for held-out ones when there are none
-N_CANARIES = 40
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
 NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
+OWN_FEATURES = "Features are of {}; they have no part in the verdict, because D was trained to see samples as far from data."
 EMPTY = "{} empty shapes of the dataset are left out; `prepare --fix drop-empty` removes them."
 LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check stricter."
 
 
 def nn_check(
     train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int = 3, bootstrap: int = 1000, seed: int = 0, shift: int = 2,
-    poses: str = "turns-mirror", raw: bool = False,
+    poses: str = "turns-mirror", raw: bool = False, embed: Embedding | None = None,
+    probabilities: NDArray[np.floating] | None = None, cache: Cache = NO_CACHE,
 ) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Check every sample of `gen` against `train`, calibrated on `test` (or, without one, leaving one out of `train`).
 
@@ -63,6 +68,12 @@ def nn_check(
         What the aligned distances search (`alignment.nearest_aligned`).
     raw : bool
         L1 in place alone, without canaries: as fast as its search.
+    embed : Embedding, optional
+        Adds the distance between features.
+    probabilities : (n, d, d, d) float in [0, 1], optional
+        Of the samples before their threshold: adds their L1.
+    cache : Cache
+        Keeps what does not depend on `gen`.
 
     Returns
     -------
@@ -83,81 +94,43 @@ def nn_check(
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
     raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
-    sets, own = _sets(train, test, gen, {} if raw_why else canaries(train, N_CANARIES, seed), seed)
-    rows = _search(train, sets, own, k)
-    if not raw_why:
-        _align(rows, train, sets, own, shift, poses)
-    null_kind = list(sets)[1]
+    sets, own = sets_of(train, test, not raw_why, seed)
+    search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache), next(iter(sets))
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
-    rows.loc[rows["volume"] < smallest, "status"] = "too-small"
-    rows.loc[rows["volume"] == 0, "status"] = "empty"
-    rows.loc[(rows["set"] == null_kind) & (rows["l1"] == 0), "status"] = "in-train"
+    rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
     values, reason = _count(rows, null_kind, len(train), smallest)
     values["repeats"] = len(gen) - len(np.unique(gen.packed, axis=0))
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in DISTANCES[1:]), raw_why) if raw_why else {}
+    absent |= {} if raw_why or embed else {"a_far/feature": NO_FEATURES}
     if reason:
         values["verdict"] = "undecided" if values["n_judged"] else "far-from-data"
     why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
     if not reason and not raw_why:
-        values |= _more(rows, null_kind, train, sets, seed)
+        values |= _more(rows, null_kind, train, {"generated": gen} | sets, seed)
     values = {key: values[key] for key in ("verdict", *values)}  # the answer first
-    searched = "" if raw_why else f"-shift{shift}-{poses}"
+    searched = "" if raw_why else f"-shift{shift}-{poses}" + (f"-{embed.sha256[:8]}" if embed else "")
     protocol = f"nn-{gen.resolution}{searched}-train{len(train)}-{null_kind}{values['n_null']}-n{len(gen)}"
     inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
     options["column"] = "l1"
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
     left_out = [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
-    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out]
+    beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
+    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
 
-def _sets(
-    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, birds: dict[str, VoxelSet], seed: int
-) -> tuple[dict[str, VoxelSet], NDArray[np.int64]]:
-    """What is searched for: samples, null, canaries; and for each shape the training row that is itself, or −1."""
-    if test is not None:
-        sets = {"generated": gen, "held-out": test}
-        own = np.full(len(gen) + len(test), -1)
-    else:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(train))[:LEAVE_ONE_OUT])
-        sets = {"generated": gen, "left-out": train.take(chosen)}
-        own = np.concatenate([np.full(len(gen), -1), chosen])
-    return sets | birds, np.concatenate([own, np.full(sum(map(len, birds.values())), -1)])
-
-
-def _search(train: VoxelSet, sets: dict[str, VoxelSet], own: NDArray[np.int64], k: int) -> pd.DataFrame:
-    """One search under L1 for all; a row for each, with its k nearest training shapes other than itself."""
-    every = np.concatenate([shapes.packed for shapes in sets.values()])
-    skip = int((own >= 0).any())
-    l1, index = nearest(every, train.packed, k + skip)
-    if skip:  # of a training shape the nearest is itself, unless a twin came first: then the twin stays
-        place = np.where(index == own[:, None], np.arange(k + 1), k).min(axis=1)
-        keep = np.arange(k + 1) != place[:, None]
-        l1, index = l1[keep].reshape(-1, k), index[keep].reshape(-1, k)
-    volume = np.concatenate([shapes.volume for shapes in sets.values()])
-    columns: dict[str, Any] = {
-        "set": np.repeat(list(sets), [len(shapes) for shapes in sets.values()]),
-        "name": [name for shapes in sets.values() for name in shapes.names], "status": "ok", "volume": volume,
-        "l1": l1[:, 0], "l1_share": np.divide(l1[:, 0], volume, out=np.full(len(volume), np.nan), where=volume > 0),
-        "jaccard": jaccard_from_l1(l1[:, 0], volume, train.volume[index[:, 0]]), "p": np.nan, "q": np.nan, "flagged": False,
-    }  # fmt: skip
-    names = np.array(train.names, dtype=object)
-    for i in range(k):
-        columns |= {f"neighbour{i + 1}{end}": of[:, i] for end, of in (("", names[index]), ("_row", index), ("_l1", l1))}
-    return pd.DataFrame(columns)
-
-
-def _align(
-    rows: pd.DataFrame, train: VoxelSet, sets: dict[str, VoxelSet], own: NDArray[np.int64], shift: int, poses: str
-) -> None:
-    """Fill in the nearest under Jaccard in place, and under both distances over every movement."""
-    every = VoxelSet.from_packed(np.concatenate([shapes.packed for shapes in sets.values()]), train.resolution)
-    rows["jaccard"] = nearest_aligned(every, train, 0, "as-is", own)[2]
-    rows["aligned_l1"], aligned, rows["aligned_jaccard"], _ = nearest_aligned(every, train, shift, poses, own)
-    rows["aligned_neighbour"], rows["aligned_neighbour_row"] = np.array(train.names, dtype=object)[aligned], aligned
+def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: float) -> pd.DataFrame:
+    """All rows with their status: ok, or why a shape is neither judged nor part of the null."""
+    rows = pd.concat([samples, known], ignore_index=True).assign(p=np.nan, q=np.nan, flagged=False)
+    if "soft_l1" in rows:
+        rows["soft_l1"] = rows["soft_l1"].fillna(rows["l1"])  # of binary shapes both are the same
+    rows.loc[rows["volume"] < smallest, "status"] = "too-small"
+    rows.loc[rows["volume"] == 0, "status"] = "empty"
+    rows.loc[(rows["set"] == null_kind) & (rows["l1"] == 0), "status"] = "in-train"
+    return rows
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:
@@ -186,7 +159,7 @@ def _judge(
     ok = rows["status"] == "ok"
     gen, null = rows.index[ok & (rows["set"] == "generated")], rows.index[ok & (rows["set"] == null_kind)]
     found: dict[str, Calibrated] = {}
-    for name in DISTANCES if "aligned_l1" in rows else DISTANCES[:1]:
+    for name in [name for name in (*DISTANCES, *BESIDE) if name in rows]:
         end = "" if name == "l1" else f"/{name}"
         reference = rows.loc[null, name].to_numpy(np.float64)
         reference = reference[reference > 0]  # a held-out shape that is a moved copy is no null of a distance that finds it
@@ -206,7 +179,9 @@ def _judge(
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]
     leaks = values["null_in_train"], values["null_in_train"] + len(null)
-    name, reasons = verdict(found, values["n"], values["exact_copies"], leaks)
+    name, reasons = verdict(
+        {name: found[name] for name in DISTANCES if name in found}, values["n"], values["exact_copies"], leaks
+    )
     if refused > 0.5 and name != "copying":
         name, reasons = "far-from-data", [f"{refused:.0%} of the samples are empty or too small to judge"]
     values["verdict"] = name
@@ -217,7 +192,7 @@ def _reach(values: dict[str, Any]) -> str:
     """Which copies the check was shown to catch, and which not."""
 
     def under_all(name: str) -> list[float]:
-        return [value for key, value in values.items() if key.split("/")[0] == name]
+        return [value for key, value in values.items() if key.split("/")[0] == name and key.split("/")[-1] not in BESIDE]
 
     birds = [bird for bird in COPIES if under_all(f"caught_{bird}")]
     if not birds:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gan3d_eval import __version__
+from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["FORMAT", "Result", "producer", "software", "utc_now", "variants"]
+__all__ = ["FORMAT", "Result", "dataset_record", "new_run_id", "producer", "software", "utc_now", "variants"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
@@ -50,6 +53,25 @@ def producer() -> dict[str, Any]:
 def variants(values: Mapping[str, Any]) -> list[str]:
     """The variants of keys `<key>/<variant>` among a result's values, in their order: columns beside the one of `<key>`."""
     return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
+
+
+def new_run_id(category: str, recipe: str, seed: int) -> str:
+    """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
+    name = re.sub(r"[^\w.-]+", "-", category)
+    return f"{name}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
+
+
+def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:
+    """The `dataset` entry of `run.json` for training on `train`, the train split of `dataset`.
+
+    Its path is as seen from the run directory, so that both can move together (rule 11).
+    """
+    path = Path(os.path.relpath(dataset.resolve(), run.resolve())).as_posix()
+    occupancy = float(train.volume.mean()) / train.resolution**3
+    return {
+        "name": train.info["name"], "path": path, "classes": classes, "split": "train", "sha256": train.sha256,
+        "n": len(train), "occupancy": round(occupancy, 6),
+    }  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -34,10 +34,17 @@ copies made on purpose: what the check does not flag of them it would not see in
 Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
 shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
 reaches, and a copying one too, which these measures cannot see."""),
+    ("history", "Over training", "figures", """
+The same measures at every checkpoint, of equally many shapes. The best one is chosen by the rule below the table, on held-out
+shapes: a choice among many flatters the chosen."""),
+    ("threshold-sweep", "Threshold", "figures", """
+The same samples, occupied where G's probability is above other thresholds. A sharp generator does not care."""),
     ("curves", "Training curves", "figures", """
 Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
 how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),
 )  # fmt: skip
+OPTIONAL = ("history", "threshold-sweep")
+"""Sections that are left out where nothing was made."""
 LABELS = {
     "n": "Samples",
     "n_judged": "Samples judged",
@@ -81,11 +88,43 @@ LABELS = {
     "mmd_l1": "Minimum matching distance (MMD), L1, voxels",
     "mmd_jaccard": "Minimum matching distance (MMD), Jaccard",
     "jsd": "Jensen–Shannon divergence of places",
+    "coverage_chamfer": "Coverage (COV), Chamfer",
+    "one_nna_chamfer": "1-NNA, Chamfer (0.5 is ideal)",
+    "one_nna_gen_chamfer": "… on the shapes themselves",
+    "one_nna_ref_chamfer": "… on held-out shapes",
+    "mmd_chamfer": "Minimum matching distance (MMD), Chamfer, squared sides of the grid",
     "ks_volume": "Kolmogorov–Smirnov distance: volume",
     "ks_components": "… number of components",
     "ks_largest_share": "… share of the largest component",
+    "ks_euler": "… Euler number (parts − tunnels + cavities)",
+    "ks_extent_x": "… extent along x",
+    "ks_extent_y": "… extent along y",
+    "ks_extent_z": "… height",
     "ks_symmetry_x": "… symmetry across x",
     "ks_interior": "… interior voxels",
+    "fd": "Fréchet distance of D's features (FD)",
+    "fd_infinity": "… extrapolated to infinitely many shapes (FD∞)",
+    "kid": "Kernel distance of D's features (KID)",
+    "kid_p": "… p of one distribution",
+    "precision": "Precision of D's features",
+    "recall": "Recall of D's features",
+    "density": "Density of D's features (1 for equal distributions)",
+    "coverage_knn": "Coverage of D's features, 5 neighbours",
+    "one_nna_feature": "1-NNA, D's features (0.5 is ideal)",
+    "one_nna_gen_feature": "… on the shapes themselves",
+    "one_nna_ref_feature": "… on held-out shapes",
+    "fld": "Feature likelihood divergence (FLD)",
+    "fld_gap": "… gap between training and held-out shapes (far below 0: memorised)",
+    "vendi": "Vendi score: effective number of different shapes",
+    "checkpoints": "Checkpoints judged",
+    "best_step": "Best checkpoint, step",
+    "best_one_nna_l1": "… its 1-NNA, L1",
+    "best_coverage_l1": "… its coverage, L1",
+    "best_valid": "… its share of valid volume",
+    "best_a_far": "… its A",
+    "undecided_share": "Probabilities between 0.1 and 0.9, of those above 0.1",
+    "one_nna_l1_low": "Lowest 1-NNA, L1, over thresholds",
+    "one_nna_l1_high": "Highest 1-NNA, L1, over thresholds",
     "steps": "Steps",
     "epochs": "Epochs",
     "seconds_per_epoch": "Seconds per epoch (median)",
@@ -109,6 +148,8 @@ CAPTIONS = {
     "most-train-like": "The most train-like samples, each beside its nearest training shape",
     "median": "Samples of median distance, each beside its nearest training shape",
     "measures": "Each measure of generated and real shapes, of the mean shape and of noise, against held-out shapes",
+    "history": "Quality and novelty at every checkpoint, beside what real shapes reach",
+    "threshold-sweep": "Quality and novelty of the same samples at other thresholds",
     "curves": "Losses, accuracy of D, share of D updates, occupancy of G's grids",
 }
 
@@ -116,12 +157,13 @@ CAPTIONS = {
 def report(run: RunDir) -> Path:
     """Write `report.html` from the results and pictures that are there, and return its path."""
     results = run.results()
+    made = {result["verb"] for result in results.values()}
     loader = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     html = loader.get_template("report.html.j2").render(
         title=f"{run.meta['category']} at {run.resolution}³",
         run=run.meta,
         cards=_cards(results),
-        sections=[_section(run, results, *section) for section in SECTIONS],
+        sections=[_section(run, results, *section) for section in SECTIONS if section[0] not in OPTIONAL or section[0] in made],
         provenance=_provenance(run),
     )
     path = run.path / "report.html"
@@ -161,11 +203,14 @@ def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
                 "label": LABELS.get(key, key),
                 "value": _number(values.get(key, "absent")),
                 "interval": around,
-                "others": [_number(values.get(f"{key}/{other}", "")) for other in others],
+                "others": [
+                    _number(values.get(name, "absent" if name in absent else "")) for name in (f"{key}/{o}" for o in others)
+                ],
             }
         )
+    notes = [f"{LABELS.get(key.split('/')[0], key)}, {key.split('/')[1]}: {why}" for key, why in absent.items() if "/" in key]
     return {
-        "name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"],
+        "name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"] + notes,
         "others": others, "column": result["options"].get("column", "Value"),
     }  # fmt: skip
 
@@ -194,7 +239,10 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         cards.append((f"{novelty['flagged_share']:.1%}", "are nearer to training than 95 % of held-out shapes (5 % expected)"))
         cards.append((f"{novelty['a_far']:.2f}", "A: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
     if "one_nna_l1/real" in real:
-        cards.append((f"{real['one_nna_l1']:.2f}", f"1-NNA (L1): 0.5 is ideal, real shapes have {real['one_nna_l1/real']:.2f}"))
+        both = " and ".join(f"{real[f'one_nna_{kind}_l1']:.2f}" for kind in ("gen", "ref"))
+        cards.append(
+            (both, f"1-NNA (L1) on samples, held-out shapes: 0.5 is ideal, real ones have {real['one_nna_l1/real']:.2f}")
+        )
         share = real["coverage_l1"] / real["coverage_l1/real"]
         cards.append((f"{share:.0%}", "of the coverage under L1 that real shapes reach"))
     if "epochs" in training:

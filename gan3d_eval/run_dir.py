@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, write_json
-from gan3d_eval.provenance import FORMAT, Result, producer, software, utc_now
+from gan3d_eval.provenance import FORMAT, Result, dataset_record, new_run_id, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
@@ -52,25 +52,6 @@ FINAL = "final"
 
 class RunDirError(Gan3dError):
     """A run directory, or a file in it, that breaks the contract."""
-
-
-def new_run_id(category: str, recipe: str, seed: int) -> str:
-    """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
-    name = re.sub(r"[^\w.-]+", "-", category)
-    return f"{name}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
-
-
-def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:
-    """The `dataset` entry of `run.json` for training on `train`, the train split of `dataset`.
-
-    Its path is as seen from the run directory, so that both can move together (rule 11).
-    """
-    path = Path(os.path.relpath(dataset.resolve(), run.resolve())).as_posix()
-    occupancy = float(train.volume.mean()) / train.resolution**3
-    return {
-        "name": train.info["name"], "path": path, "classes": classes, "split": "train", "sha256": train.sha256,
-        "n": len(train), "occupancy": round(occupancy, 6),
-    }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,13 +161,7 @@ class RunDir:
 
     def samples(self, name: str | None = None) -> VoxelSet:
         """Read a sample file; None takes the newest (`final` when it is there). Names default to `sample-0000` …"""
-        names = self.sample_names()
-        if not names:
-            raise RunDirError(f"{self.path} holds no samples; make them with: python cli.py sample {self.path}")
-        if name is not None and name not in names:
-            raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
-        path = self.path / "samples" / f"{name or names[-1]}.npz"
-        arrays = read_arrays(path, RunDirError, ("occupancy", "resolution"))
+        path, arrays = self._sample_arrays(name)
         occupancy = arrays["occupancy"]
         try:
             resolution = int(arrays["resolution"])
@@ -200,6 +175,23 @@ class RunDir:
         if resolution != self.resolution or len(samples) == 0:
             raise RunDirError(f"{path}: {len(samples)} shapes at {resolution}³; expected at least one at {self.resolution}³")
         return samples
+
+    def probabilities(self, name: str | None = None) -> NDArray[np.floating] | None:
+        """What the samples were before their threshold, `(n, d, d, d) float16` in [0, 1]; None where that was not kept."""
+        path, arrays = self._sample_arrays(name)
+        found, expected = arrays.get("probability"), (len(arrays["occupancy"]), *(self.resolution,) * 3)
+        if found is not None and (found.shape != expected or found.dtype.kind != "f"):
+            raise RunDirError(f"{path}: probability is {found.dtype} {found.shape}; expected floats of shape {expected}")
+        return found
+
+    def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
+        names = self.sample_names()
+        if not names:
+            raise RunDirError(f"{self.path} holds no samples; make them with: python cli.py sample {self.path}")
+        if name is not None and name not in names:
+            raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
+        path = self.path / "samples" / f"{name or names[-1]}.npz"
+        return path, read_arrays(path, RunDirError, ("occupancy", "resolution"))
 
     def write_samples(self, name: str, force: bool = False, **arrays: NDArray[Any]) -> Path:
         """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and the optional arrays of rule 5."""

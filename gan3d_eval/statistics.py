@@ -46,6 +46,8 @@ def statistics(shapes: VoxelSet, block: int = 64) -> pd.DataFrame:
     interior : int, voxels
         Occupied, and so are all six neighbours.
     components : int
+    euler : int
+        Euler number of the voxels joined by their faces: parts − tunnels + cavities.
     largest_share : float in (0, 1]
         Volume of the largest component ÷ volume; NaN if empty.
     symmetry_x, symmetry_y : float in [0, 1]
@@ -91,9 +93,19 @@ def _measure(grid: NDArray[np.bool_]) -> dict[str, Any]:
     row["enclosed"] = int(np.count_nonzero(hollows > 1))
     row["interior"] = int(np.count_nonzero(ndimage.binary_erosion(shape))) if volume else 0
     row["components"] = components
+    row["euler"] = _euler(shape)
     row["largest_share"] = np.bincount(labels.ravel())[1:].max() / volume if volume else np.nan
     for i, axis in enumerate("xy"):
         common = np.count_nonzero(shape & np.flip(shape, i))
         row[f"symmetry_{axis}"] = common / (2 * volume - common) if volume else np.nan
     row["touches_border"] = any(side.start == 0 or side.stop == len(grid) for side in box) and volume > 0
     return row
+
+
+def _euler(shape: NDArray[np.bool_]) -> int:
+    """Euler number under six neighbours: voxels − pairs that touch + full squares of four − full cubes of eight."""
+    x, y, z = shape[1:] & shape[:-1], shape[:, 1:] & shape[:, :-1], shape[:, :, 1:] & shape[:, :, :-1]
+    xy, xz, yz = x[:, 1:] & x[:, :-1], x[:, :, 1:] & x[:, :, :-1], y[:, :, 1:] & y[:, :, :-1]
+    xyz = xy[:, :, 1:] & xy[:, :, :-1]
+    v, a, b, c, ab, ac, bc, abc = (int(np.count_nonzero(part)) for part in (shape, x, y, z, xy, xz, yz, xyz))
+    return v - (a + b + c) + (ab + ac + bc) - abc

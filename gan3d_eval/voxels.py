@@ -268,6 +268,11 @@ class VoxelSet:
         empty = int((self.volume == 0).sum())
         return dataclasses.replace(self.take(self.volume > 0), info=self.info | {"empty_left_out": empty}) if empty else self
 
+    def stands_in(self, other: VoxelSet) -> NDArray[np.bool_]:
+        """Which shapes stand in `other` too, voxel for voxel: `(n,) bool`."""
+        rows = {bytes(row) for row in other.packed}
+        return np.fromiter((bytes(row) in rows for row in self.packed), np.bool_, len(self))
+
     def select(self, classes: Sequence[str] = (), split: str | None = None) -> VoxelSet:
         """The shapes of these classes (all, if none are named) and this split (all, if None).
 

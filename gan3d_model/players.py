@@ -17,7 +17,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
 from gan3d_model.networks import BatchNorm, Discriminator, Generator
 
-__all__ = ["CheckpointError", "Players", "pick_device", "read_checkpoint"]
+__all__ = ["CheckpointError", "Players", "open_checkpoint", "pick_device", "read_checkpoint"]
 
 FORMAT = 3
 
@@ -174,3 +174,14 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no gan3d checkpoint of format {FORMAT}")
     return content
+
+
+def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tuple[dict[str, Any], TrainConfig, Path]:
+    """Read the checkpoint of `step` (None: the newest), with its config and path; CheckpointError if there is none."""
+    checkpoints = run.checkpoints()
+    path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
+    if path is None or not path.exists():
+        found = ", ".join(p.name for p in checkpoints) or "none"
+        raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
+    content = read_checkpoint(path, device)
+    return content, TrainConfig.from_dict(content["config"], str(path)), path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_model.config import TrainConfig
 from gan3d_model.losses import draw_latents, stream
-from gan3d_model.players import CheckpointError, Players, pick_device, read_checkpoint
+from gan3d_model.players import Players, open_checkpoint, pick_device
 
 __all__ = ["draw_samples", "evaluation_latents", "generate", "sample"]
 
@@ -24,27 +25,35 @@ VOXELS_PER_BATCH = 2**22  # bounds the memory of one G forward at any resolution
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, latents: Tensor, resolution: int, threshold: float = 0.5) -> NDArray[np.uint8]:
-    """Map latents `(n, z)` to packed grids `(n, ⌈d³/8⌉) uint8`; a voxel is occupied where its probability > threshold."""
+def generate(
+    generator: nn.Module, latents: Tensor, resolution: int, threshold: float = 0.5, soft: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Map latents `(n, z)` to `occupancy`, packed grids `(n, ⌈d³/8⌉) uint8`; a voxel is occupied where its probability >
+    threshold. With `soft` to `probability` too, `(n, d, d, d) float16`.
+    """
     was_training = generator.training
     device = next(generator.parameters()).device
     generator.eval()
     size = max(1, VOXELS_PER_BATCH // resolution**3)
-    rows = []
+    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (("occupancy", "probability") if soft else ("occupancy",))}
     for part in latents.split(size):
-        occupied = (generator(part.to(device)) > threshold).cpu().numpy()  # (≤size, d, d, d) bool
-        rows.append(np.packbits(occupied.reshape(len(part), -1), axis=1))
+        volume = generator(part.to(device))  # (≤size, d, d, d)
+        occupied = (volume > threshold).cpu().numpy()
+        rows["occupancy"].append(np.packbits(occupied.reshape(len(part), -1), axis=1))
+        if soft:
+            rows["probability"].append(volume.half().cpu().numpy())
     generator.train(was_training)
-    return np.concatenate(rows)
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
 def draw_samples(
-    players: Players, run: RunDir, name: str, latents: Tensor, step: int, threshold: float = 0.5, force: bool = False
-) -> Path:
+    players: Players, run: RunDir, name: str, latents: Tensor, step: int, threshold: float = 0.5, force: bool = False,
+    soft: bool = False,
+) -> Path:  # fmt: skip
     """Write the shapes of `latents` to `samples/<name>.npz`, with the latents, the step of the weights and the threshold."""
-    packed = generate(players.sampler, latents, players.config.resolution, threshold)
+    grids = generate(players.sampler, latents, players.config.resolution, threshold, soft)
     facts = {"step": np.array(step), "threshold": np.array(threshold)}
-    return run.write_samples(name, force, occupancy=packed, latents=latents.numpy(), **facts)
+    return run.write_samples(name, force, latents=latents.numpy(), **grids, **facts)
 
 
 def evaluation_latents(config: TrainConfig, n: int | None = None, seed: int | None = None) -> Tensor:
@@ -54,7 +63,7 @@ def evaluation_latents(config: TrainConfig, n: int | None = None, seed: int | No
 
 def sample(
     run: RunDir, n: int | None = None, step: int | None = None, seed: int | None = None,
-    name: str = "final", device: str = "auto", threshold: float = 0.5, force: bool = False,
+    name: str = "final", device: str = "auto", threshold: float = 0.5, force: bool = False, soft: bool = False,
 ) -> Path:  # fmt: skip
     """Draw n shapes from a checkpoint of `run` into `samples/<name>.npz`.
 
@@ -67,6 +76,8 @@ def sample(
         Which checkpoint; None takes the newest.
     seed : int, optional
         Of the latents; None takes the run's own.
+    soft : bool
+        Keep the probabilities too: 16 times the file's size before compression.
 
     Raises
     ------
@@ -79,15 +90,9 @@ def sample(
         raise Gan3dError(f"{name!r} is no name for samples; expected letters, digits, - and _, beginning with a letter")
     if not 0 <= threshold <= 1:
         raise Gan3dError(f"threshold {threshold} asked for; expected a probability in [0, 1]")
-    checkpoints = run.checkpoints()
-    path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
-    if path is None or not path.exists():
-        found = ", ".join(p.name for p in checkpoints) or "none"
-        raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
     place = pick_device(device)
-    content = read_checkpoint(path, place)
-    config = TrainConfig.from_dict(content["config"], str(path))
+    content, config, path = open_checkpoint(run, step, place)
     players = Players.build(config, place)
     players.load(content, path)
     latents = evaluation_latents(config, n, seed)
-    return draw_samples(players, run, name, latents, int(content["step"]), threshold, force)
+    return draw_samples(players, run, name, latents, int(content["step"]), threshold, force, soft)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import TrainConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["GAN3D_CACHE"] = tempfile.mkdtemp(prefix="gan3d-cache-")  # nothing from before, and nothing left in the user's
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from gan3d_eval.distances import jaccard_from_l1, nearest
+from gan3d_eval.distances import jaccard_from_l1, nearest, nearest_soft
 from gan3d_eval.voxels import VoxelError, pack, volumes
 
 pairs = st.integers(2, 5).flatmap(lambda d: st.tuples(arrays(np.bool_, (4, d, d, d)), arrays(np.bool_, (6, d, d, d))))
@@ -60,3 +60,50 @@ def test_nothing_to_compare_is_refused(grids):
         nearest(pack(grids), pack(grids)[:0])
     with pytest.raises(VoxelError, match="cannot compare"):
         nearest(pack(grids), pack(grids)[:, :5])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 8))
+def test_blocks_change_nothing_and_of_equally_near_shapes_the_first_is_taken(seed, block):
+    random = np.random.default_rng(seed)
+    queries, database = (random.integers(0, 4, (n, 1), np.uint8) for n in (5, 23))  # two bits: ties everywhere
+    brute = np.bitwise_count(queries ^ database.T).astype(np.int64)
+    order = np.argsort(brute, axis=1, kind="stable")[:, :6]
+    l1, rows = nearest(queries, database, 6, block)
+    assert np.array_equal(rows, order)
+    assert np.array_equal(l1, np.take_along_axis(brute, order, axis=1))
+
+
+def test_a_memory_map_is_searched_in_blocks(tmp_path, grids):
+    np.save(tmp_path / "voxels.npy", pack(grids))
+    mapped = np.load(tmp_path / "voxels.npy", mmap_mode="r")
+    assert np.array_equal(nearest(pack(grids), mapped, 6, block=64)[1], nearest(pack(grids), pack(grids), 6)[1])
+
+
+@given(st.integers(0, 10**6), st.integers(64, 10**4))
+def test_the_l1_of_probabilities_equals_faiss_own(seed, block):
+    random = np.random.default_rng(seed)
+    p, x = random.random((4, 5, 5, 5), np.float32), random.random((7, 5, 5, 5)) < 0.4
+    index = faiss.IndexFlat(125, faiss.METRIC_L1)
+    index.add(x.reshape(7, -1).astype(np.float32))
+    theirs, their_rows = index.search(p.reshape(4, -1), 3)
+    l1, rows = nearest_soft(p, pack(x), 3, block)
+    assert np.allclose(l1, theirs, atol=1e-3)
+    assert np.array_equal(rows, their_rows)
+
+
+def test_the_l1_of_certain_probabilities_is_the_l1_of_shapes(grids):
+    soft, hard = nearest_soft(grids.astype(np.float16), pack(grids), 6), nearest(pack(grids), pack(grids), 6)
+    assert np.allclose(soft[0], hard[0])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.5])
+def test_probabilities_that_are_none_are_refused(wrong, grids):
+    p = grids.astype(np.float32)
+    p[3, 0, 0, 0] = wrong
+    with pytest.raises(VoxelError, match="NaN, or values outside"):
+        nearest_soft(p, pack(grids))
+
+
+def test_probabilities_of_another_resolution_are_refused(grids):
+    with pytest.raises(VoxelError, match="cannot compare probabilities"):
+        nearest_soft(np.zeros((2, 4, 4, 4)), pack(grids))

@@ -131,3 +131,28 @@ def test_block_size_and_order_change_no_row_and_odd_resolutions_work():
 def test_no_shapes_are_refused():
     with pytest.raises(VoxelError, match="no shapes to measure"):
         statistics(VoxelSet.from_packed(np.zeros((0, 8), np.uint8), 4))
+
+
+@pytest.mark.parametrize(
+    ("grid", "euler"),
+    [
+        (KNOWN["ball"][0], 1),
+        (box(slice(2, 9), slice(2, 9), slice(2, 9)) & ~box(slice(4, 7), slice(4, 7), slice(4, 7)), 2),  # a cavity
+        (box(slice(2, 9), slice(2, 9), slice(4, 6)) & ~box(slice(4, 7), slice(4, 7), slice(4, 6)), 0),  # a ring: one tunnel
+        (box(slice(1, 4), slice(1, 4), slice(1, 4)) | box(slice(8, 9), slice(8, 9), slice(8, 9)), 2),  # two parts
+        (box(slice(1, 2), slice(1, 2), slice(1, 2)) | box(slice(2, 3), slice(2, 3), slice(1, 2)), 2),  # that share an edge
+        (np.zeros((SIDE,) * 3, bool), 0),
+    ],
+)
+def test_the_euler_number_is_parts_minus_tunnels_plus_cavities(grid, euler):
+    assert measured(grid)["euler"].item() == euler
+
+
+@given(arrays(np.bool_, (4, 4, 4)))
+def test_the_euler_number_does_not_depend_on_the_resolution(grid):
+    """Of a grid and one that is doubled along each axis it is the same: doubling keeps every part, tunnel and cavity."""
+    doubled = grid.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    assert (
+        statistics(VoxelSet.from_grids(grid[None]))["euler"].item()
+        == statistics(VoxelSet.from_grids(doubled[None]))["euler"].item()
+    )

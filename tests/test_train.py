@@ -136,8 +136,8 @@ def test_the_average_is_what_is_sampled(tiny, sofas, dataset_dir, tmp_path):
     players = Players.build(config, CPU)
     players.restore(run)
     latents = torch.from_numpy(np.load(run.path / "samples" / "final.npz")["latents"])
-    assert np.array_equal(run.samples().packed, generate(players.average, latents, 16))
-    assert not np.array_equal(run.samples().packed, generate(players.generator, latents, 16))
+    assert np.array_equal(run.samples().packed, generate(players.average, latents, 16)["occupancy"])
+    assert not np.array_equal(run.samples().packed, generate(players.generator, latents, 16)["occupancy"])
 
 
 # --- pieces of the loop -----------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ def test_learning_rate_schedules():
 def test_a_sample_depends_on_its_own_latent_alone(tiny):
     generator = Players.build(tiny, CPU).generator
     latents = torch.randn(6, tiny.latent_dim)
-    together = generate(generator, latents, 16)
-    assert np.array_equal(together[2:3], generate(generator, latents[2:3], 16))
+    together = generate(generator, latents, 16)["occupancy"]
+    assert np.array_equal(together[2:3], generate(generator, latents[2:3], 16)["occupancy"])
     assert generator.training  # put back
 
 

@@ -1,0 +1,41 @@
+"""Features of shapes from a network that this package does not know: a name, a hash of the weights, and a function.
+
+The command line makes one from a run's discriminator; anybody's network does as well:
+`Embedding("my ResNet", sha256_of_its_weights, lambda shapes: features)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.voxels import VoxelSet
+
+__all__ = ["NO_FEATURES", "Embedding"]
+
+NO_FEATURES = "no discriminator at hand; --features-from takes that of another run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """Shapes → features `(n, f) float32`. `sha256` stands for all that they depend on, and keys the cache."""
+
+    name: str
+    sha256: str
+    function: Callable[[VoxelSet], NDArray[np.float32]]
+    cache: Cache = NO_CACHE
+
+    def __call__(self, shapes: VoxelSet) -> NDArray[np.float32]:
+        """Features of `shapes`, a row each; Gan3dError if the network returns something else, or NaN."""
+        key = {"weights": self.sha256, "shapes": shapes.sha256}
+        features: NDArray[np.float32] = self.cache.get("features", key, lambda: {"features": self.function(shapes)})["features"]
+        if features.ndim != 2 or len(features) != len(shapes) or not np.isfinite(features).all():
+            raise Gan3dError(
+                f"{self.name} returned features of shape {features.shape}, or not all finite; expected ({len(shapes)}, f)"
+            )
+        return features

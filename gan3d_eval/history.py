@@ -1,0 +1,73 @@
+"""How good was the generator at each checkpoint, and which one was the best? A row for each sample file that names its step.
+
+The best is the one whose two 1-NN accuracies under L1, on samples and on held-out shapes, stay nearest to ½, among those that
+nn-check does not find copying; the earlier of two equal ones. (Their mean will not do: noise has 0 and 1.) That rule looks at
+held-out shapes: report the chosen checkpoint on others where there are some.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gan3d_eval.cache import Cache
+from gan3d_eval.judge import Case
+from gan3d_eval.run_dir import Result, RunDirError
+from gan3d_eval.series import MIN_N, draw, judge_each
+from gan3d_eval.set_measures import told_apart
+from gan3d_eval.voxels import VoxelSet
+
+__all__ = ["VERB", "best", "history"]
+
+VERB = "history"
+KEYS = ("one_nna_l1", "coverage_l1", "valid", "a_far")
+RULE = "best: both 1-NN accuracies under L1 nearest to ½, among checkpoints that do not copy; chosen on held-out shapes"
+
+
+def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> tuple[Result, pd.DataFrame]:
+    """Judge every sample file of at least 50 shapes that says of which step it is, and draw `figures/history.png`."""
+    started = time.perf_counter()
+    run, sets = case.run, dict[float, VoxelSet]()
+    for name in run.sample_names():
+        shapes = run.samples(name)
+        if "step" in shapes.info and len(shapes) >= MIN_N:
+            sets[int(shapes.info["step"])] = shapes
+    if not sets:
+        raise RunDirError(
+            f"{run.path}: no sample file has a step and at least {MIN_N} shapes; draw some from every checkpoint with --draw"
+        )
+    sets = dict(sorted(sets.items()))
+    rows = judge_each(sets, case, seed, cache, say, "step")
+    chosen = best(rows)
+    values: dict[str, Any] = {"checkpoints": len(rows)}
+    if chosen is not None:
+        of_best = rows.iloc[chosen]
+        values["best_step"] = int(of_best["step"])
+        values |= {f"best_{name}": float(of_best[name]) for name in KEYS if pd.notna(of_best[name])}
+    draw(rows, "step", run.picture_path("figures", VERB), {} if chosen is None else {float(values["best_step"]): "best"})
+    inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
+    inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
+    absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
+    return Result(
+        VERB,
+        f"history-{run.resolution}-n{int(rows['n'].iloc[0])}",
+        inputs,
+        {},
+        values,
+        {},
+        [RULE],
+        absent,
+        seed,
+        started=started,
+    ), rows
+
+
+def best(rows: pd.DataFrame) -> int | None:
+    """Row of the best checkpoint by the rule above; None if there is none."""
+    distance = told_apart(rows)
+    usable = (rows["verdict"] != "copying") & distance.notna()
+    return int(distance.where(usable, np.inf).to_numpy().argmin()) if usable.any() else None

@@ -1,0 +1,82 @@
+"""Several runs in one table and one figure: only values under one protocol stand together.
+
+Runs fall apart into groups by protocol: resolution, n, held-out shapes. Measures of features count only where the
+same features judged all runs of a group, which a run's own discriminator does not (`--features-from` names one for all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gan3d_eval.plotting import GENERATED, REAL, figure
+from gan3d_eval.set_measures import FEATURE_MEASURES, told_apart
+
+__all__ = ["draw", "leaderboard", "table"]
+
+SHOWN = ("valid", "coverage_l1", "one_nna_gen_l1", "one_nna_ref_l1", "mmd_jaccard", "jsd")
+SHOWN_FEATURES = ("fd_infinity", "kid", "precision", "recall", "vendi")
+
+
+def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    """One row a run and measure: protocol, run, measure, value, low, high, real (what real shapes reach).
+
+    Parameters
+    ----------
+    results : dict
+        Result of `compare` of each run, by the run's name.
+    """
+    features: dict[str, set[str]] = {}
+    for result in results.values():
+        base, _, by = result["protocol"].partition("+")
+        features.setdefault(base, set()).add(by)
+    rows = []
+    for run, result in results.items():
+        base, values = result["protocol"].partition("+")[0], result["values"]
+        same = len(features[base]) == 1
+        for measure in [m for m in values if "/" not in m and f"{m}/real" in values and (same or m not in FEATURE_MEASURES)]:
+            interval = result["intervals"].get(measure, {})
+            rows.append(
+                {
+                    "protocol": base, "run": run, "measure": measure, "value": values[measure], "low": interval.get("low"),
+                    "high": interval.get("high"), "real": values[f"{measure}/real"],
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table as text: a block for each protocol, first what 1-NN tells least from real shapes, these in the last line."""
+    blocks = []
+    for protocol, part in rows.groupby("protocol", sort=False):
+        wide = part.pivot(index="run", columns="measure", values="value")
+        columns = [name for name in (*SHOWN, *SHOWN_FEATURES) if name in wide]
+        wide = wide.loc[told_apart(wide).sort_values(kind="stable").index, columns]
+        wide.loc["real shapes"] = part.groupby("measure")["real"].mean()[columns]
+        blocks.append(f"{protocol}\n{wide.to_string(float_format='{:.4g}'.format, index_names=False)}")
+    return "\n\n".join(blocks)
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """The measures of every run with intervals beside those of real shapes; a block of lines for each protocol."""
+    names = list(dict.fromkeys(zip(rows["protocol"], rows["run"], strict=True)))[::-1]
+    labels = [run for _, run in names]
+    with figure(path, 1, len(SHOWN), 14, 1.1 + 0.34 * len(names)) as axes:
+        for axis, measure in zip(axes, SHOWN, strict=True):
+            part = rows[rows["measure"] == measure].set_index(["protocol", "run"])
+            for y, name in enumerate(names):
+                if name in part.index:
+                    row = part.loc[name]
+                    axis.plot([row["low"], row["high"]], [y, y], color=GENERATED, linewidth=2.5, alpha=0.45)
+                    axis.plot(row["value"], y, "o", color=GENERATED)
+                    axis.plot(row["real"], y, "|", color=REAL, markersize=13, markeredgewidth=2)
+            axis.set_yticks(range(len(names)), labels if axis is axes[0] else [""] * len(names))
+            axis.set_ylim(-0.6, len(names) - 0.4)
+            for below in [y for y in range(len(names) - 1) if names[y][0] != names[y + 1][0]]:
+                axis.axhline(
+                    below + 0.5, color=REAL, linewidth=0.8
+                )  # another protocol begins: values do not compare across the line
+            axis.set_title(measure, loc="left")

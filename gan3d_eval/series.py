@@ -1,0 +1,87 @@
+"""One generator in several states, a row each: over its checkpoints (`history`) or over thresholds (`threshold-sweep`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gan3d_eval.cache import Cache
+from gan3d_eval.compare import compare
+from gan3d_eval.judge import Case
+from gan3d_eval.nn_check import nn_check
+from gan3d_eval.plotting import GENERATED, REAL, figure
+from gan3d_eval.run_dir import RunDirError
+from gan3d_eval.voxels import VoxelSet
+
+__all__ = ["COLUMNS", "MIN_N", "draw", "judge_each"]
+
+MIN_N = 50
+"""Fewer samples are not judged: the interval of a 1-NNA of 0.5 would be wider than 0.2."""
+NOVELTY = ("verdict", "a_far", "a_far/aligned_l1", "flagged_share", "exact_copies")
+QUALITY = (
+    "n",
+    "valid",
+    "empty",
+    "coverage_l1",
+    "one_nna_l1",
+    "one_nna_gen_l1",
+    "one_nna_ref_l1",
+    "one_nna_chamfer",
+    "mmd_jaccard",
+    "jsd",
+)
+COLUMNS = (*NOVELTY, *QUALITY, "coverage_l1/real", "one_nna_l1/real")
+PANELS = {
+    "one_nna_l1": "1-NNA, L1: ½", "coverage_l1": "COV, L1: high", "valid": "Share of valid volume: high",
+    "a_far": "A: ½ as held-out shapes",
+}  # fmt: skip
+
+
+def judge_each(
+    sets: Mapping[float, VoxelSet], case: Case, seed: int, cache: Cache, say: Callable[[str], None], over: str
+) -> pd.DataFrame:
+    """Judge each set of samples with `nn_check` and `compare`: a row each, by `over`, with `COLUMNS`.
+
+    All are cut to the size of the smallest, so that all values fall under one protocol. Each row is kept in the cache.
+    """
+    n = min(map(len, sets.values()))
+    if n < MIN_N:
+        raise RunDirError(f"{case.run.path}: sets of {n} samples are too small to compare; expected at least {MIN_N}")
+    table = []
+    for at, gen in sets.items():
+        gen = gen.take(np.arange(n))
+        key = {
+            "train": case.train.sha256, "test": case.test.sha256 if case.test else None, "gen": gen.sha256, "seed": seed,
+        }  # fmt: skip
+
+        def one(gen: VoxelSet = gen) -> dict[str, np.ndarray]:
+            novelty = nn_check(case.train, case.test, gen, seed=seed, cache=cache)[0].values
+            quality = compare(case.train, case.test, gen, draws=50, seed=seed, cache=cache)[0].values
+            return {
+                name: np.array(value) for name, value in (quality | novelty | {"n": quality["n"]}).items() if name in COLUMNS
+            }
+
+        found = {name: value.item() for name, value in cache.get("series", key, one).items()}
+        table.append({over: at} | {name: found.get(name, np.nan) for name in COLUMNS})
+        row = table[-1]
+        say(f"{over} {at:g}: {row['verdict']}, 1-NNA {row['one_nna_l1']:.2f}, COV {row['coverage_l1']:.2f}")
+    return pd.DataFrame(table)
+
+
+def draw(rows: pd.DataFrame, over: str, path: Path, marks: Mapping[float, str]) -> None:
+    """Quality and novelty over `over`, beside what real shapes reach; `marks` are vertical lines with their names."""
+    with figure(path, 1, len(PANELS), 13, 2.9) as axes:
+        for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
+            axis.plot(rows[over], rows[name], "o-", color=GENERATED, markersize=4, label="generated")
+            if f"{name}/real" in rows:
+                axis.plot(rows[over], rows[f"{name}/real"], color=REAL, linestyle=":", label="real shapes")
+            for at, label in marks.items():
+                axis.axvline(at, color=REAL, alpha=0.35, linewidth=1)
+                axis.annotate(label, (at, 0.03), xycoords=("data", "axes fraction"), fontsize="x-small", rotation=90)
+            axis.set_title(title, loc="left")
+            axis.set_xlabel(over)
+            axis.set_ylim(0, 1.05)
+        axes[0].legend(frameon=False, fontsize="small")

@@ -1,0 +1,53 @@
+"""What does the threshold do? Quality and novelty of the same samples, cut from their probabilities at other thresholds.
+
+A generator that is sure of its voxels does not care; one whose verdict changes between 0.1 (the threshold of the official
+visualiser of 3D-GAN) and 0.5 makes blurred shapes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from gan3d_eval.cache import Cache
+from gan3d_eval.judge import Case
+from gan3d_eval.run_dir import Result, RunDirError
+from gan3d_eval.series import draw, judge_each
+from gan3d_eval.voxels import VoxelSet, binarize
+
+__all__ = ["THRESHOLDS", "VERB", "threshold_sweep"]
+
+VERB = "threshold-sweep"
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MARKS = {0.1: "official viewer", 0.5: "usual"}
+
+
+def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> tuple[Result, pd.DataFrame]:
+    """Judge the samples at each of `THRESHOLDS`, and draw `figures/threshold-sweep.png`.
+
+    Raises
+    ------
+    RunDirError
+        The samples have no probabilities.
+    """
+    started = time.perf_counter()
+    probabilities, gen = case.probabilities, case.gen
+    if probabilities is None:
+        raise RunDirError(
+            f"{case.run.path}: samples hold no probabilities; draw them with: python cli.py sample {case.run.path} "
+            "--probabilities --force"
+        )
+    sets = {t: VoxelSet.from_grids(binarize(probabilities, t)) for t in THRESHOLDS}
+    rows = judge_each(sets, case, seed, cache, say, "threshold")
+    draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)
+    soft = float(((probabilities > 0.1) & (probabilities < 0.9)).sum() / np.maximum((probabilities > 0.1).sum(), 1))
+    flat = rows["one_nna_l1"]
+    values = {"n": int(rows["n"].iloc[0]), "undecided_share": soft, "one_nna_l1_low": flat.min(), "one_nna_l1_high": flat.max()}
+    inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
+    return Result(
+        VERB, f"threshold-sweep-{gen.resolution}-n{values['n']}", inputs, {"thresholds": list(THRESHOLDS)}, values, {},
+        seed=seed, started=started,
+    ), rows  # fmt: skip

@@ -1,0 +1,85 @@
+"""The cache gives back what was computed, never something else: keys hold all that matters, entries are whole or unused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gan3d_eval import cache as module
+from gan3d_eval.cache import NO_CACHE, Cache
+
+
+class Counter:
+    """Something expensive."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return {"values": np.arange(3) + self.calls, "names": np.array(["a", "ß"])}
+
+
+def test_an_entry_is_computed_once_for_each_key(tmp_path):
+    cache, compute = Cache(tmp_path / "deep" / "cache"), Counter()
+    first, again = (cache.get("thing", {"n": 1}, compute) for _ in range(2))
+    assert compute.calls == 1
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert again["names"].tolist() == ["a", "ß"]
+    cache.get("thing", {"n": 2}, compute)
+    cache.get("other", {"n": 1}, compute)
+    assert compute.calls == 3
+
+
+def test_without_a_folder_everything_is_computed_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compute = Counter()
+    for _ in range(2):
+        NO_CACHE.get("thing", {}, compute)
+    assert compute.calls == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_changed_code_is_another_key(tmp_path, monkeypatch):
+    cache, compute = Cache(tmp_path), Counter()
+    cache.get("thing", {}, compute)
+    monkeypatch.setattr(module, "_code", lambda: "edited")
+    cache.get("thing", {}, compute)
+    assert compute.calls == 2
+
+
+def test_a_damaged_entry_is_made_again(tmp_path):
+    cache, compute = Cache(tmp_path), Counter()
+    cache.get("thing", {}, compute)
+    (entry,) = tmp_path.glob("*.npz")
+    entry.write_bytes(entry.read_bytes()[:40])
+    assert cache.get("thing", {}, compute)["values"].tolist() == [2, 3, 4]
+    assert cache.get("thing", {}, compute)["values"].tolist() == [2, 3, 4]
+
+
+def test_the_entry_that_was_not_used_for_longest_makes_room(tmp_path):
+    import os
+
+    cache = Cache(tmp_path, limit=20_000)
+    for i in range(3):
+        cache.get("thing", {"i": i}, lambda: {"x": np.zeros(1000)})
+        for age, path in enumerate(sorted(tmp_path.glob("*.npz"), key=lambda p: p.stat().st_mtime, reverse=True)):
+            os.utime(path, (1e9 - age, 1e9 - age))
+    compute = Counter()
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    cache.get("thing", {"i": 2}, compute)
+    assert compute.calls == 0
+    cache.get("thing", {"i": 0}, compute)
+    assert compute.calls == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert Cache(tmp_path / "file").get("thing", {}, Counter())["values"].tolist() == [1, 2, 3]
+
+
+def test_the_default_folder_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("GAN3D_CACHE", str(tmp_path))
+    assert Cache.default().folder == tmp_path
+    monkeypatch.delenv("GAN3D_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Cache.default().folder == tmp_path / "gan3d"

@@ -1,0 +1,56 @@
+"""Runs side by side: values of one protocol together, of two apart, features only where one network judged them all."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from gan3d_eval.compare import compare
+from gan3d_eval.embedding import Embedding
+from gan3d_eval.leaderboard import draw, leaderboard, table
+from gan3d_eval.set_measures import told_apart
+
+
+def pooled(shapes):
+    """Features of no network: volume in each of 4³ blocks."""
+    return shapes.grids().reshape(-1, 4, 4, 4, 4, 4, 4).sum(axis=(2, 4, 6)).reshape(len(shapes), -1).astype("float32")
+
+
+def results(box_sets, *embeds, sizes=(150, 150)):
+    train, test, gen = box_sets
+    sets = {"honest": gen.take(range(sizes[0])), "copycat": train.take(range(sizes[1]))}
+    pairs = zip(sets.items(), embeds or (None, None), strict=True)
+    return {name: compare(train, test, one, draws=3, embed=embed)[0].to_dict() for (name, one), embed in pairs}
+
+
+def test_one_protocol_is_one_block_with_the_runs_by_their_1_nna_and_real_shapes_last(box_sets, tmp_path):
+    rows = leaderboard(results(box_sets))
+    assert rows["protocol"].nunique() == 1
+    first = told_apart(rows.pivot(index="run", columns="measure", values="value")).idxmin()
+    lines = table(rows).splitlines()
+    assert next(line.split()[0] for line in lines if line.startswith(("honest", "copycat", "real"))) == first
+    assert lines[-1].startswith("real shapes")
+    draw(rows, tmp_path / "board.png")
+    assert (tmp_path / "board.png").stat().st_size > 5_000
+
+
+def test_another_number_of_shapes_is_another_block(box_sets):
+    rows = leaderboard(results(box_sets, sizes=(150, 60)))
+    assert rows.groupby("run")["protocol"].nunique().eq(1).all()
+    assert rows["protocol"].nunique() == 2
+    assert table(rows).count("real shapes") == 2
+
+
+def test_features_count_only_where_one_network_made_them_all(box_sets):
+    one, other = Embedding("one", "1" * 64, pooled), Embedding("other", "2" * 64, pooled)
+    assert "kid" in set(leaderboard(results(box_sets, one, one))["measure"])
+    apart = leaderboard(results(box_sets, one, other))
+    assert "kid" not in set(apart["measure"])
+    assert apart["protocol"].nunique() == 1
+
+
+def test_the_command_prints_one_table_and_writes_it(cli, run_copy, trained, tmp_path):
+    done = cli("compare", run_copy.path, trained, "--draws", 2, "--no-features", "--out", tmp_path / "board")
+    assert done.exit_code == 0, done.output
+    assert str(trained) in done.stdout
+    assert set(pd.read_csv(tmp_path / "board.csv")["run"]) == {str(run_copy.path), str(trained)}
+    assert (tmp_path / "board.png").is_file()
