@@ -20,6 +20,7 @@ from gan3d_eval.canaries import canaries
 from gan3d_eval.distances import nearest, nearest_soft
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.feature_metrics import Projection
+from gan3d_eval.peeling import Peeled, nearest_peeled, peel
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Search", "sets_of"]
@@ -105,11 +106,21 @@ class Search:
                 every, self.train, self.shift, self.poses, own
             )
             columns |= {"aligned_neighbour": names[aligned], "aligned_neighbour_row": aligned}
+            columns["peeled_jaccard"] = nearest_peeled(peel(every), self._peeled(), own)
         if self.embed:
             columns["feature"] = self._feature(self.embed, every, own)
         if probabilities is not None:
             columns["soft_l1"] = nearest_soft(probabilities, self.train.packed)[0][:, 0]
         return pd.DataFrame(columns)
+
+    def _peeled(self) -> Peeled:
+        """The training shapes' voxels in order, from the cache if they are there."""
+
+        def compute() -> dict[str, NDArray[Any]]:
+            peeled = peel(self.train)
+            return {"voxels": peeled.voxels, "start": peeled.start}
+
+        return Peeled(**self.cache.get("peeled", {"train": self.train.sha256}, compute), resolution=self.train.resolution)
 
     def _l1(self, every: VoxelSet, own: Own) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The k nearest training shapes under L1, other than the shape itself."""

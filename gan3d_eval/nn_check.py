@@ -1,9 +1,10 @@
 """Is a generated shape a copy of a training shape? Nearest neighbours, calibrated against shapes that G never saw.
 
 A distance means nothing alone. So each sample's distance to its nearest training shape is set against the same distance of
-*held-out* shapes (`calibration.py` says how), under four distances: L1 and Jaccard, in place and over every shift and turn
-(`alignment.py`), because a copy that was moved or thickened escapes a distance that does not know of it. What each of them
-catches is shown on every run with canaries: copies made from the training shapes (`canaries.py`).
+*held-out* shapes (`calibration.py` says how), under five distances: L1 and Jaccard, in place and over every shift and turn
+(`alignment.py`), and Jaccard of shapes that are peeled to equal size (`peeling.py`), because a copy that was moved, thickened or
+sprinkled with voxels escapes a distance that does not know of it. What each of them catches is shown on every run with canaries:
+copies made from the training shapes (`canaries.py`).
 
 The verdict has two sides. Nearer than held-out shapes: copying. Farther: unlike the data, which is as true of noise as of
 novelty. In between no evidence of copying, as far as the canaries reach.
@@ -31,7 +32,7 @@ from gan3d_eval.voxels import VoxelError, VoxelSet
 __all__ = ["DISTANCES", "VERB", "nn_check", "why_failed"]
 
 VERB = "nn-check"
-DISTANCES = ("l1", "jaccard", "aligned_l1", "aligned_jaccard")
+DISTANCES = ("l1", "jaccard", "aligned_l1", "aligned_jaccard", "peeled_jaccard")
 BESIDE = ("feature", "soft_l1")
 """Distances that are calibrated but have no part in the verdict: D was trained to see generated shapes as far from real ones,
 and probabilities between 0 and 1 are far from every shape."""
