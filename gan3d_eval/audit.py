@@ -9,7 +9,6 @@ a shape that stands there once, and a mesh that was voxelised badly but alone.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Any
 
@@ -18,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.distances import jaccard_from_l1, nearest
+from gan3d_eval.files import row_hashes
 from gan3d_eval.modelnet import expected_counts, modelnet10
 from gan3d_eval.provenance import Result
 from gan3d_eval.statistics import KINDS, statistics
@@ -155,7 +155,7 @@ def why_unfit(result: Result) -> str:
 
 def _groups(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Number of each row's grid among the distinct ones, in the order in which they first appear, `(n,) int64`."""
-    hashes = np.array([hashlib.blake2b(row, digest_size=16).digest() for row in packed], dtype=object)
+    hashes = np.array(row_hashes(packed), dtype=object)
     return pd.factorize(hashes)[0].astype(np.int64)
 
 

@@ -2,9 +2,9 @@
 
 A distance means nothing alone. So each sample's distance to its nearest training shape is set against the same distance of
 *held-out* shapes (`calibration.py` says how), under five distances: L1 and Jaccard, in place and over every shift and turn
-(`alignment.py`), and Jaccard of shapes that are peeled to equal size (`peeling.py`), because a copy that was moved, thickened or
-sprinkled with voxels escapes a distance that does not know of it. What each of them catches is shown on every run with canaries:
-copies made from the training shapes (`canaries.py`).
+(`alignment.py`), and Jaccard of shapes that are peeled to equal size (`peeling.py`), because a copy that was moved, thickened
+or sprinkled with voxels escapes a distance that does not know of it. What each of them catches is shown on every run with
+canaries: copies made from the training shapes (`canaries.py`).
 
 The verdict has two sides. Nearer than held-out shapes: copying. Farther: unlike the data, which is as true of noise as of
 novelty. In between no evidence of copying, as far as the canaries reach.

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_json, write_json
+from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_json, row_hashes, write_json
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
 
@@ -257,11 +257,13 @@ class VoxelSet:
         return unpack(np.atleast_2d(self.packed[rows]), self.resolution)
 
     def take(self, rows: ArrayLike) -> VoxelSet:
-        """The chosen rows (indices or a mask), as a set in memory."""
+        """The chosen rows (indices or a mask); consecutive ones are a view, others a copy in memory."""
         index = np.asarray(rows)
         index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.intp)
         table = self.table.iloc[index].reset_index(drop=True)
-        return VoxelSet(np.ascontiguousarray(self.packed[index]), self.resolution, table, self.info)
+        run = len(index) > 0 and bool((np.diff(index) == 1).all())  # consecutive rows of a memory map are not read
+        packed = self.packed[index[0] : index[-1] + 1] if run else np.ascontiguousarray(self.packed[index])
+        return VoxelSet(packed, self.resolution, table, self.info)
 
     def without_empty(self) -> VoxelSet:
         """The shapes with at least one voxel; `info["empty_left_out"]` says how many the others were."""
@@ -270,8 +272,8 @@ class VoxelSet:
 
     def stands_in(self, other: VoxelSet) -> NDArray[np.bool_]:
         """Which shapes stand in `other` too, voxel for voxel: `(n,) bool`."""
-        rows = {bytes(row) for row in other.packed}
-        return np.fromiter((bytes(row) in rows for row in self.packed), np.bool_, len(self))
+        known = set(row_hashes(other.packed))
+        return np.array([digest in known for digest in row_hashes(self.packed)], np.bool_)
 
     def select(self, classes: Sequence[str] = (), split: str | None = None) -> VoxelSet:
         """The shapes of these classes (all, if none are named) and this split (all, if None).

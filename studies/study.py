@@ -186,7 +186,7 @@ def markdown(rows: pd.DataFrame) -> str:
     lines.append("|---" * (len(TABLE) + 3) + "|")
     for label, part in rows.groupby("cell", sort=False):
         cells = [_range(part[column].dropna(), form) for column, (_, form) in TABLE.items()]
-        names = [name for names in part["failures"].fillna("") for name in str(names).split()]
+        names = [name for names in part["failures"].dropna() for name in str(names).split()]
         failures = ", ".join(f"{name} ({names.count(name)})" for name in dict.fromkeys(names)) or "none"
         lines.append(f"| {label} | {len(part)} | " + " | ".join(cells) + f" | {failures} |")
     return "\n".join(lines)

@@ -36,3 +36,12 @@ def test_the_benchmark_of_alignment_compares_with_a_search_for_each_shift(datase
     done = cli("bench", "alignment", "--dataset", dataset_dir, "-n", 5, "--shift", 1)
     assert done.exit_code == 0, done.output
     assert "5 against 48 shapes at 16³, shifts up to 1; peer: a faiss search for each shift: ours" in done.stdout
+
+
+def test_the_benchmark_of_judging_tells_cold_from_cached_and_what_a_million_cost(dataset_dir, cli):
+    done = cli("bench", "eval", "--dataset", dataset_dir, "-n", 30, "--draws", 5, "--mapped", 64)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("nn-check, five distances; 30 samples, 30 held out, 36 training shapes at 16³: ")
+    assert "once the data's own part is cached" in lines[1]
+    assert "a million shapes (33 GB): " in lines[3]

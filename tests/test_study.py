@@ -25,8 +25,8 @@ def test_all_trainings_of_a_scale_see_equally_many_shapes_whatever_the_class():
     few, many = (
         command_of(Cell("sofa", "stable", ("--r1", "2")), SCALES["cpu"], 1, n, Path("d"), Path("r")) for n in (200, 680)
     )
-    assert few[few.index("--epochs") + 1] == "100"
-    assert many[many.index("--epochs") + 1] == "30"
+    assert few[few.index("--epochs") + 1] == "200"
+    assert many[many.index("--epochs") + 1] == "59"
     assert few[:6] == ["train", "d", "--class", "sofa", "--recipe", "stable"]
     assert few[-6:] == ["--seed", "1", "--r1", "2", "--out", "r"]
 
