@@ -130,10 +130,9 @@ def discriminator_features(run_dir: Path, device: str, cache: Any, needed: bool)
     if not run.checkpoints() and not needed:
         return None
     from gan3d_eval.embedding import Embedding
-    from gan3d_model.features import Extractor, discriminator_of
+    from gan3d_model.features import extractor_of
 
-    discriminator, step = discriminator_of(run, device=device)
-    extractor = Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {step}")
+    extractor = extractor_of(run, device=device)
     return Embedding(extractor.name, extractor.sha256, extractor.of, cache)
 
 
@@ -606,24 +605,13 @@ def check_run(run_dir: Path) -> None:
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Neighbours of every sample in the training set, calibrated against held-out shapes, with canaries."""
-    from gan3d_eval import nn_check as verb
-    from gan3d_eval.nn_pictures import draw
-    from gan3d_eval.render import RenderError
+    from gan3d_eval.judge import check_novelty
+    from gan3d_eval.nn_check import why_failed
 
     case, how = judged(run_dir, options)
-    gen = case.gen
-    result, rows = verb.nn_check(case.train, case.test, gen, probabilities=case.probabilities, **how, **options)
-    if not case.own:
-        result.notes.append(
-            f"Dataset {case.suffix} is not what the run was trained on: copies of its own shapes cannot be seen."
-        )
-    path = case.run.write_result(result, rows, case.suffix)
-    try:
-        draw(case.run, case.train, gen, rows, path.stem)
-    except RenderError as fault:
-        say(f"warning: no pictures: {fault}")
+    result, path = check_novelty(case, say, **how, **options)
     echo_result(result.to_dict(), path, as_json)
-    if fail_above is not None and (reason := verb.why_failed(result, fail_above)):
+    if fail_above is not None and (reason := why_failed(result, fail_above)):
         say(f"failed: {reason}")
         sys.exit(3)
 
@@ -641,14 +629,12 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     python cli.py compare RUN_DIR
     python cli.py compare runs/a runs/b --features-from runs/a --out board
     """
-    from gan3d_eval import compare as verb
+    from gan3d_eval.judge import compare_sets
 
     found = {}
     for run_dir in run_dirs:
         case, how = judged(run_dir, dict(options))
-        result, rows = verb.compare(case.train, case.test, case.gen, draws, **how)
-        path = case.run.write_result(result, rows, case.suffix)
-        verb.draw(case.run, rows, path.stem)
+        result, path = compare_sets(case, draws=draws, **how)
         found[str(run_dir)] = result.to_dict()
         if len(run_dirs) == 1:
             echo_result(result.to_dict(), path, as_json)

@@ -1,17 +1,22 @@
-"""A case to judge: a run's samples, the shapes that it was trained on, shapes that it never saw; opened once for every verb."""
+"""A case to judge: a run's samples, the shapes that it was trained on, shapes that it never saw; and the two great questions.
+
+Each question is asked with all that belongs to its answer: result, table and pictures in the run directory.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.run_dir import Result, RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["Case", "open_case"]
+__all__ = ["Case", "check_novelty", "compare_sets", "open_case"]
 
 MOST_LEAKED = 0.1
 """Share of held-out shapes that may stand in training without a word of the user: ModelNet10's own split has 9 %."""
@@ -62,3 +67,32 @@ def open_case(run_dir: Path, reference: Path | None = None, samples: str | None 
             "dedupe` makes a dataset without them, --allow-leak judges this run with them left out"
         )
     return Case(run, train, test, own, samples)
+
+
+def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tuple[Result, Path]:
+    """Does it copy? `nn_check` with its options; writes result, rows and, where something can be drawn, pictures."""
+    from gan3d_eval.nn_check import nn_check
+    from gan3d_eval.nn_pictures import draw
+    from gan3d_eval.render import RenderError
+
+    gen = case.gen
+    result, rows = nn_check(case.train, case.test, gen, probabilities=case.probabilities, **options)
+    if not case.own:
+        name = case.train.info["name"]
+        result.notes.append(f"Dataset {name} is not what the run was trained on: copies of its own shapes cannot be seen.")
+    path = case.run.write_result(result, rows, case.suffix)
+    try:
+        draw(case.run, case.train, gen, rows, path.stem)
+    except RenderError as fault:
+        say(f"warning: no pictures: {fault}")
+    return result, path
+
+
+def compare_sets(case: Case, **options: Any) -> tuple[Result, Path]:
+    """Is it real? `compare` with its options; writes result, rows and figure."""
+    from gan3d_eval.compare import compare, draw
+
+    result, rows = compare(case.train, case.test, case.gen, **options)
+    path = case.run.write_result(result, rows, case.suffix)
+    draw(case.run, rows, path.stem)
+    return result, path

@@ -45,13 +45,16 @@ def peel(shapes: VoxelSet, block: int = 64) -> Peeled:
 
 def _order(grid: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Flat places of the voxels of one shape `(d, d, d)`, the deepest first; of equals the first place."""
-    where = np.flatnonzero(grid).astype(np.int32)
-    if not len(where):
-        return where
-    inside = np.pad(grid, 1)  # what lies beyond the grid is empty
+    if not grid.any():
+        return np.zeros(0, np.int32)
+    box = ndimage.find_objects(grid.view(np.uint8))[0]
+    inside = np.pad(grid[box], 1)  # beyond the box, and beyond the grid, all is empty
     depth = ndimage.distance_transform_cdt(inside, "taxicab").astype(np.float32)
     depth += 0.99 * ndimage.gaussian_filter(inside.astype(np.float32), 1.0, mode="constant")
-    return where[np.argsort(-depth[1:-1, 1:-1, 1:-1].ravel()[where], kind="stable")]
+    where = np.argwhere(inside)
+    places = (where - 1 + [side.start for side in box]) @ [len(grid) ** 2, len(grid), 1]
+    ordered: NDArray[np.int32] = places[np.argsort(-depth[tuple(where.T)], kind="stable")].astype(np.int32)
+    return ordered
 
 
 def nearest_peeled(queries: Peeled, database: Peeled, own: NDArray[np.int64] | None = None) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ FEATURE_MEASURES = (
 FITTED = ("fd_infinity",)
 """Measures that come as value, low, high rather than as one value a draw."""
 INSIDE = (0.01, 0.99)
-BLOCK, BYTES = 64, 1024  # shapes, and bytes of each shape, that are unpacked at a time
+BLOCK, BYTES = 64, 256  # shapes, and bytes of each shape, that are unpacked at a time
 SLOW = {"fd": 200, "fld": 20}  # draws of what must be computed for each draw anew
 PERMUTATIONS = 1000
 

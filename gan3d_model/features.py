@@ -32,7 +32,7 @@ from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
 from gan3d_model.players import CheckpointError, Players, open_checkpoint, pick_device
 
-__all__ = ["Extractor", "discriminator_of", "untrained", "write_features"]
+__all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
 Pooling = Literal["max", "mean"]
 PROTOCOL = "discriminator-features-1"  # change the computation, change the name: no hash of before stays valid
@@ -142,6 +142,12 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
         raise CheckpointError(f"{path}: discriminator does not fit the config beside it ({reason})") from None
     placed = discriminator.to(device=place, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as in training
     return cast(Discriminator, placed.eval()), int(content["step"])
+
+
+def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> Extractor:
+    """The paper's features by D of a checkpoint of `run` (None: the newest), under a name that says which."""
+    discriminator, found = discriminator_of(run, step, device)
+    return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
 
 
 @torch.no_grad()

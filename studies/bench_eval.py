@@ -52,8 +52,8 @@ def bench_eval(dataset: Path, n: int, draws: int, mapped: int) -> Iterator[str]:
             cold = _seconds(functools.partial(verb, NO_CACHE))
             verb(Cache(Path(folder)))
             warm = _seconds(functools.partial(verb, Cache(Path(folder))))
-            yield f"{name}; {label}: {cold:.1f} s, {warm:.1f} s once the data's own part is cached"
-        yield f"largest memory so far: {_peak():.2f} GiB, of which packed shapes {shapes.packed.nbytes / 2**30:.2f} GiB"
+            memory = f"largest memory {_peak():.2f} GiB, of which packed shapes {shapes.packed.nbytes / 2**30:.2f} GiB"
+            yield f"{name}; {label}: {cold:.1f} s, {warm:.1f} s once the data's own part is cached; {memory}"
         yield from _mapped(Path(folder), mapped, n, random)
 
 

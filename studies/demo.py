@@ -40,27 +40,23 @@ def demo(
 
 def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     """nn-check, compare, curves, gallery, report of a run; where nothing can be drawn, everything that needs no picture."""
-    from gan3d_eval import compare
     from gan3d_eval.curves import curves
+    from gan3d_eval.embedding import Embedding
     from gan3d_eval.gallery import gallery
-    from gan3d_eval.nn_check import nn_check
-    from gan3d_eval.nn_pictures import draw
+    from gan3d_eval.judge import check_novelty, compare_sets, open_case
     from gan3d_eval.render import RenderError
     from gan3d_eval.report import report
+    from gan3d_model.features import extractor_of
 
-    train_set, test_set, _ = run.training_set()
-    samples = run.samples()
+    case, extractor = open_case(run.path), extractor_of(run)
+    embed = Embedding(extractor.name, extractor.sha256, extractor.of)
     say("3/4 checking the samples against training and held-out shapes, and comparing them with real ones")
-    result, rows = nn_check(train_set, test_set, samples)
-    run.write_result(result, rows)
+    check_novelty(case, say, embed=embed)
+    compare_sets(case, embed=embed)
     run.write_result(curves(run))
-    result, measures = compare.compare(train_set, test_set, samples)
-    run.write_result(result, measures)
-    compare.draw(run, measures)
     say("4/4 drawing")
     try:
-        draw(run, train_set, samples, rows)
-        run.write_result(gallery(run, samples, train_set))
+        run.write_result(gallery(run, case.gen, case.train))
     except RenderError as fault:
-        say(f"warning: no pictures: {fault}")
+        say(f"warning: no gallery: {fault}")
     return report(run)
