@@ -7,7 +7,9 @@ stdout is the answer (a path, a small table, or `--json`); stderr is log and pro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import typing
@@ -134,6 +136,17 @@ def discriminator_features(run_dir: Path, device: str, cache: Any, needed: bool)
 
     extractor = extractor_of(run, device=device)
     return Embedding(extractor.name, extractor.sha256, extractor.of, cache)
+
+
+def workers(scheduler: str | None) -> Any:
+    """A context with what spreads a search over the cluster at `scheduler`, or over nothing."""
+    if scheduler is None:
+        from gan3d_eval.distances import in_process
+
+        return contextlib.nullcontext(in_process)
+    from gan3d_model.data.parts import spread_over
+
+    return spread_over(scheduler)
 
 
 def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
@@ -598,18 +611,20 @@ def check_run(run_dir: Path) -> None:
     help="How it may have been turned about z, and mirrored across x.",
 )
 @click.option("--raw", is_flag=True, help="L1 in place alone, without canaries: fast.")
+@click.option("--scheduler", help="Dask cluster that shares the search under L1, and sees the dataset under the same path.")
 @click.option(
     "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
 )
 @feature_options
 @judging_options
-def nn_check(run_dir: Path, fail_above: float | None, as_json: bool, **options: Any) -> None:
+def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Neighbours of every sample in the training set, calibrated against held-out shapes, with canaries."""
     from gan3d_eval.judge import check_novelty
     from gan3d_eval.nn_check import why_failed
 
     case, how = judged(run_dir, options)
-    result, path = check_novelty(case, say, **how, **options)
+    with workers(scheduler) as spread:
+        result, path = check_novelty(case, say, spread=spread, **how, **options)
     echo_result(result.to_dict(), path, as_json)
     if fail_above is not None and (reason := why_failed(result, fail_above)):
         say(f"failed: {reason}")
@@ -692,6 +707,68 @@ def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
     case, how = judged(run_dir, options)
     result, rows = verb(case, say=say, **how)
     print_series(result, rows, case.run.write_result(result, rows, case.suffix), as_json)
+
+
+@main.command("classify-features")
+@run_argument
+@click.option("--dataset", type=PathArg, help="Labelled shapes, both splits.  [default: the run's dataset, all its classes]")
+@click.option("--step", type=int, help="Checkpoint whose D is asked.  [default: the newest]")
+@click.option("--layers", default="", help="Convolutions of D, with commas.  [default: all but the first, as in the paper]")
+@click.option("--side", default=2, help="Every layer's response is pooled to so many places along each axis.")
+@click.option("--pooling", type=click.Choice(["max", "mean"]), default="max", help="How.")
+@click.option("--untrained", "n_untrained", type=click.IntRange(min=0), default=3, help="Seeds of the untrained control.")
+@click.option("--curve/--no-curve", default=True, help="Also learn from 1, 2, 5 … shapes of each class.")
+@device_option
+@click.option("--no-cache", is_flag=True, help="Compute everything anew.")
+@seed_option
+@json_option
+def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: int, as_json: bool, **options: Any) -> None:
+    """Are D's features any good? A linear SVM on them, beside untrained D, plain voxels, shuffled labels."""
+    from gan3d_eval.classify_features import classify_features as verb
+    from gan3d_eval.classify_features import draw
+    from gan3d_eval.run_dir import RunDir
+    from gan3d_eval.voxels import VoxelSet
+
+    run = RunDir.open(run_dir)
+    shapes = VoxelSet.open(dataset or run.dataset_path()).without_empty()
+    train, test = (shapes.select([], split) for split in ("train", "test"))
+    sources = feature_sources(run, shapes, options)
+    result, rows, sizes = verb(train, test, sources, seed, curve, say)
+    path = run.write_result(result, rows)
+    draw(run, result, rows, sizes)
+    echo_result(result.to_dict(), path, as_json)
+
+
+def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """D's features of `shapes`, written to RUN_DIR/features, and the controls: name → function that makes both splits'."""
+    from gan3d_eval.cache import NO_CACHE, Cache
+    from gan3d_eval.cells import pooled
+    from gan3d_eval.embedding import Embedding
+    from gan3d_eval.files import read_arrays
+    from gan3d_model.config import TrainConfig
+    from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
+
+    cache = NO_CACHE if options["no_cache"] else Cache.default()
+    how = {"layers": tuple(map(int, split(options["layers"]))), "side": options["side"], "pooling": options["pooling"]}
+    of = {part: shapes.table["split"].eq(part).to_numpy() for part in ("train", "test")}
+
+    def parts(features: Any) -> Any:
+        return features[of["train"]], features[of["test"]]
+
+    def of_discriminator() -> Any:
+        discriminator, step = discriminator_of(run, options["step"], options["device"])
+        extractor = Extractor(discriminator, label=f"D of step {step}", **how)
+        path = write_features(run, shapes, extractor, str(shapes.info["name"]))
+        return parts(read_arrays(path)["features"])
+
+    def of_untrained(seed: int) -> Any:
+        config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
+        extractor = Extractor(untrained(config, shapes.select([], "train"), seed, options["device"]), **how)
+        return parts(Embedding("untrained D", extractor.sha256, extractor.of, cache)(shapes))
+
+    sources = {"D": of_discriminator}
+    sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}
+    return sources | {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}
 
 
 @main.command()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["cells"]
+__all__ = ["cells", "pooled"]
 
 SIDE = 8  # grids are pooled to so many blocks along each axis
 PER_CELL, MOST = 40, 10
@@ -24,14 +24,14 @@ def cells(train: VoxelSet, others: list[VoxelSet], seed: int) -> list[NDArray[np
 
     if len(train) > FITTED:
         train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:FITTED]))
-    means = KMeans(max(1, min(MOST, len(train) // PER_CELL)), n_init=3, random_state=seed).fit(_pooled(train))
-    return [means.predict(_pooled(shapes)).astype(np.int64) for shapes in others]
+    means = KMeans(max(1, min(MOST, len(train) // PER_CELL)), n_init=3, random_state=seed).fit(pooled(train))
+    return [means.predict(pooled(shapes)).astype(np.int64) for shapes in others]
 
 
-def _pooled(shapes: VoxelSet, block: int = 256) -> NDArray[np.float32]:
-    """Share of occupied voxels in each of at most 8³ blocks, `(n, ≤ 512) float32`; what a last block lacks is empty."""
+def pooled(shapes: VoxelSet, blocks: int = SIDE, block: int = 256) -> NDArray[np.float32]:
+    """Share of occupied voxels in each of at most `blocks`³ blocks, `(n, ≤ blocks³) float32`; a last block may reach beyond."""
     d = shapes.resolution
-    side = -(-d // SIDE)
+    side = -(-d // blocks)
     count, room = -(-d // side), -(-d // side) * side - d
     parts = []
     for i in range(0, len(shapes), block):

@@ -8,6 +8,10 @@ Databases are searched in blocks, so that a memory map larger than memory is rea
 
 from __future__ import annotations
 
+import dataclasses
+import mmap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -16,14 +20,43 @@ from numpy.typing import NDArray
 
 from gan3d_eval.voxels import VoxelError
 
-__all__ = ["jaccard_from_l1", "matrix", "nearest", "nearest_soft"]
+__all__ = ["Piece", "Spread", "in_process", "jaccard_from_l1", "matrix", "nearest", "nearest_soft"]
 
 BLOCK = 2**28
 """Bytes of the database that are searched at a time."""
 Found = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1, block: int = BLOCK) -> Found:
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of a database: themselves, or where in a file they are, so that another machine can read them."""
+
+    first: int
+    k: int
+    shape: tuple[int, int]
+    rows: NDArray[np.uint8] | None = None
+    path: Path | None = None
+    offset: int = 0
+
+    def load(self) -> NDArray[np.uint8]:
+        """The rows."""
+        if self.path is None:
+            return np.ascontiguousarray(self.rows)
+        return np.fromfile(self.path, np.uint8, self.shape[0] * self.shape[1], offset=self.offset).reshape(self.shape)
+
+
+Spread = Callable[[Callable[[Piece, Any], Found], Sequence[Piece], Any], Iterable[Found]]
+"""Calls a function with each piece and what all share, here or elsewhere, and gives the results in order."""
+
+
+def in_process(function: Callable[[Piece, Any], Found], pieces: Sequence[Piece], shared: Any) -> Iterator[Found]:
+    """Piece after piece, each read when its turn comes."""
+    return (function(piece, shared) for piece in pieces)
+
+
+def nearest(
+    queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1, block: int = BLOCK, spread: Spread = in_process
+) -> Found:
     """The k nearest rows of `database` under L1, for each query.
 
     Parameters
@@ -34,6 +67,9 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1,
         May be a memory map: `block` bytes of it are in memory at a time.
     k : int
         1 ≤ k ≤ m (faiss itself would pad with row −1).
+    spread : Spread
+        Who searches the blocks: this process, one after the other, or workers of a cluster, which read a memory map's file
+        themselves. The answer is the same.
 
     Returns
     -------
@@ -50,14 +86,31 @@ def nearest(queries: NDArray[np.uint8], database: NDArray[np.uint8], k: int = 1,
     if len(queries) == 0 or len(database) == 0 or queries.shape[1] != database.shape[1]:
         raise VoxelError(f"cannot compare packed grids of shapes {queries.shape} and {database.shape}")
     _check_k(k, len(database))
-    queries, size = np.ascontiguousarray(queries), max(1, block // database.shape[1])
+    size = max(1, block // database.shape[1])
+    pieces = [_piece(database, i, min(i + size, len(database)), k) for i in range(0, len(database), size)]
     found: Found = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.int64)
-    for start in range(0, len(database), size):
-        index = faiss.IndexBinaryFlat(database.shape[1] * 8)
-        index.add(np.ascontiguousarray(database[start : start + size]))
-        distances, rows = index.search(queries, min(k, index.ntotal))
-        found = _merge(found, distances.astype(np.int64), rows + start, k)
+    for distances, rows in spread(_search, pieces, np.ascontiguousarray(queries)):
+        found = _merge(found, distances, rows, k)
     return found
+
+
+def _piece(database: NDArray[np.uint8], start: int, stop: int, k: int) -> Piece:
+    """Rows start … stop of the database; of a memory map only where they are."""
+    rows = database[start:stop]
+    if not isinstance(rows, np.memmap) or rows.filename is None or not rows.flags.c_contiguous:
+        return Piece(start, k, rows.shape, rows)
+    mapped = np.frombuffer(rows._mmap, np.uint8)  # type: ignore[attr-defined]  # the view's own offset is that of its parent
+    skipped = rows.offset - rows.offset % mmap.ALLOCATIONGRANULARITY
+    offset = skipped + rows.__array_interface__["data"][0] - mapped.__array_interface__["data"][0]
+    return Piece(start, k, rows.shape, path=Path(rows.filename), offset=offset)
+
+
+def _search(piece: Piece, shared: NDArray[np.uint8]) -> Found:
+    """The k nearest rows of one piece, numbered as in the whole, for the queries that all pieces share."""
+    index = faiss.IndexBinaryFlat(piece.shape[1] * 8)
+    index.add(piece.load())
+    distances, rows = index.search(shared, min(piece.k, index.ntotal))
+    return distances.astype(np.int64), rows + piece.first
 
 
 def _check_k(k: int, n: int) -> None:

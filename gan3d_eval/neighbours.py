@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 from gan3d_eval.alignment import nearest_aligned
 from gan3d_eval.cache import Cache
 from gan3d_eval.canaries import canaries
-from gan3d_eval.distances import nearest, nearest_soft
+from gan3d_eval.distances import Spread, in_process, nearest, nearest_soft
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.peeling import Peeled, nearest_peeled, peel
@@ -59,10 +59,12 @@ class Search:
     """
 
     def __init__(
-        self, train: VoxelSet, k: int, shift: int, poses: str, raw: bool, embed: Embedding | None, cache: Cache
-    ) -> None:
+        self, train: VoxelSet, k: int, shift: int, poses: str, raw: bool, embed: Embedding | None, cache: Cache,
+        spread: Spread = in_process,
+    ) -> None:  # fmt: skip
         self.train, self.k, self.shift, self.poses, self.raw, self.cache = train, k, shift, poses, raw, cache
         self.embed = None if raw else embed
+        self.spread = spread
         self._projected: tuple[Projection, NDArray[np.float64]] | None = None
 
     def known(self, sets: dict[str, VoxelSet], own: Own) -> pd.DataFrame:
@@ -125,7 +127,7 @@ class Search:
     def _l1(self, every: VoxelSet, own: Own) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The k nearest training shapes under L1, other than the shape itself."""
         skip = int((own >= 0).any())
-        l1, index = nearest(every.packed, self.train.packed, self.k + skip)
+        l1, index = nearest(every.packed, self.train.packed, self.k + skip, spread=self.spread)
         if skip:  # of a training shape the nearest is itself, unless a twin came first: then the twin stays
             place = np.where(index == own[:, None], np.arange(self.k + 1), self.k).min(axis=1)
             keep = np.arange(self.k + 1) != place[:, None]

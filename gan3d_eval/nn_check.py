@@ -23,7 +23,7 @@ from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.calibration import ALPHA, MEDIUM, Calibrated, authenticity, c_t, calibrate, mann_whitney, p_values, verdict
 from gan3d_eval.canaries import CANARIES, COPIES
 from gan3d_eval.cells import cells
-from gan3d_eval.distances import nearest
+from gan3d_eval.distances import Spread, in_process, nearest
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.run_dir import Result
@@ -49,7 +49,7 @@ LEAK = "{} held-out shapes stand in the training set too: they are no null and w
 def nn_check(
     train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int = 3, bootstrap: int = 1000, seed: int = 0, shift: int = 2,
     poses: str = "turns-mirror", raw: bool = False, embed: Embedding | None = None,
-    probabilities: NDArray[np.floating] | None = None, cache: Cache = NO_CACHE,
+    probabilities: NDArray[np.floating] | None = None, cache: Cache = NO_CACHE, spread: Spread = in_process,
 ) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Check every sample of `gen` against `train`, calibrated on `test` (or, without one, leaving one out of `train`).
 
@@ -75,6 +75,8 @@ def nn_check(
         Of the samples before their threshold: adds their L1.
     cache : Cache
         Keeps what does not depend on `gen`.
+    spread : Spread, optional
+        Shares the search under L1 among machines (`distances.nearest`).
 
     Returns
     -------
@@ -96,7 +98,7 @@ def nn_check(
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
     raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
     sets, own = sets_of(train, test, not raw_why, seed)
-    search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache), next(iter(sets))
+    search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache, spread), next(iter(sets))
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
     values, reason = _count(rows, null_kind, len(train), smallest)

@@ -114,6 +114,12 @@ class RunDir:
         path = (self.meta["dataset"] or {}).get("path")
         return path is not None and (self.path / path).is_dir()
 
+    def dataset_path(self) -> Path:
+        """Where the run says that its dataset is; RunDirError if it names none."""
+        if not (self.meta["dataset"] or {}).get("path"):
+            raise RunDirError(f"{self.path} names no dataset; pass one")
+        return Path(os.path.normpath(self.path / self.meta["dataset"]["path"]))
+
     def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
         """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
 
@@ -133,7 +139,7 @@ class RunDir:
         record = self.meta["dataset"] or {}
         if reference is None and not record.get("path"):
             raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR")
-        path = reference or Path(os.path.normpath(self.path / record["path"]))
+        path = reference or self.dataset_path()
         if reference is None and not path.is_dir():
             raise RunDirError(f"{self.path}: its dataset is not at {path}; pass --reference DATASET_DIR")
         shapes = VoxelSet.open(path)

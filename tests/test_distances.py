@@ -107,3 +107,36 @@ def test_probabilities_that_are_none_are_refused(wrong, grids):
 def test_probabilities_of_another_resolution_are_refused(grids):
     with pytest.raises(VoxelError, match="cannot compare probabilities"):
         nearest_soft(np.zeros((2, 4, 4, 4)), pack(grids))
+
+
+def test_pieces_of_a_memory_map_say_where_they_are_in_its_file(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (5000, 16), np.uint8)
+    np.save(tmp_path / "voxels.npy", rows)
+    mapped = np.load(tmp_path / "voxels.npy", mmap_mode="r")
+    part = mapped[300:]  # a view, as `VoxelSet.take` makes of consecutive rows
+    read = []
+
+    def elsewhere(function, pieces, shared):
+        read.extend(piece.load() for piece in pieces)
+        assert all(piece.rows is None for piece in pieces)
+        return [function(piece, shared) for piece in pieces]
+
+    found = nearest(rows[:9], part, 4, block=16 * 999, spread=elsewhere)
+    assert np.array_equal(np.concatenate(read), rows[300:])
+    assert all(np.array_equal(a, b) for a, b in zip(found, nearest(rows[:9], rows[300:], 4), strict=True))
+
+
+def test_a_cluster_finds_the_same_neighbours(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    from gan3d_model.data.parts import spread_over
+
+    rows = np.random.default_rng(0).integers(0, 256, (4000, 16), np.uint8)
+    np.save(tmp_path / "voxels.npy", rows)
+    mapped = np.load(tmp_path / "voxels.npy", mmap_mode="r")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        spread_over(cluster.scheduler_address) as spread,
+    ):
+        for database in (mapped, rows):
+            there = nearest(rows[5:25], database, 3, block=16 * 700, spread=spread)
+            assert all(np.array_equal(a, b) for a, b in zip(there, nearest(rows[5:25], rows, 3), strict=True))

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,23 @@ def _cluster(scheduler: str) -> Iterator[tuple[Any, Any, type[Exception]]]:
         raise VoxelError(f"no Dask scheduler answers at {scheduler} ({fault}); expected e.g. tcp://host:8786") from None
     with client:
         yield client, as_completed, KilledWorker
+
+
+@contextlib.contextmanager
+def spread_over(scheduler: str) -> Iterator[Callable[..., list[Any]]]:
+    """Yield what calls `function(piece, shared)` for every piece on the workers of a Dask cluster: results in order."""
+    with _cluster(scheduler) as (client, _, killed):
+
+        def spread(function: Callable[..., Any], pieces: Sequence[Any], shared: Any) -> list[Any]:
+            there = client.scatter(shared, broadcast=True)
+            try:
+                return list(client.gather(client.map(function, pieces, shared=there, pure=False, retries=2)))
+            except (killed, ImportError, AttributeError, OSError) as fault:
+                raise VoxelError(
+                    f"the cluster gave up ({fault}); workers need this version of gan3d, and the dataset under the same path"
+                ) from None
+
+        yield spread
 
 
 def progress(parts: Iterable[Part], total: int, done: int, unit: str, say: Callable[[str], None]) -> Iterator[Part]:

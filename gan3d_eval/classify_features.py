@@ -1,0 +1,188 @@
+"""Are D's features any good? A linear classifier on them, beside the controls without which its accuracy says nothing.
+
+The claim of Wu et al. 2016 (sec. 4.2): what D learned without labels describes shapes well enough for a linear machine. So the
+same machine, with C chosen on folds of the training shapes alone, is also given the features of discriminators that never
+trained, the voxels themselves, pooled, and D's features with shuffled labels (what chance reaches). Test shapes that stand in
+training too are counted, and accuracy is told without them as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from gan3d_eval.linear_svm import choose_c, predict, products
+from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
+from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.voxels import VoxelError, VoxelSet
+
+__all__ = ["VERB", "Features", "classify_features", "draw"]
+
+VERB = "classify-features"
+Features = Callable[[], tuple[NDArray[np.floating], NDArray[np.floating]]]
+"""Makes features of the training and of the test shapes, `(n, f)` and `(m, f)`, when they are wanted."""
+SIZES = (1, 2, 5, 10, 20, 50, 100)
+"""Training shapes of each class in the curve."""
+REPEATS = 5
+BOOTSTRAP = 1000
+NOTES = [
+    "One linear SVM for each pair of classes; features standardised by the training shapes; C by five folds of these.",
+    "untrained: the same architecture before training, which says how much of an accuracy training is to be thanked for.",
+]
+
+
+def classify_features(
+    train: VoxelSet, test: VoxelSet, sources: Mapping[str, Features], seed: int = 0, curve: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Result, pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Classify `test` by a linear machine trained on `train`, for each source of features; the first one is judged.
+
+    Parameters
+    ----------
+    train, test : VoxelSet
+        With a column `class`; every class of `test` must be in `train`.
+    sources : dict
+        Features by name: the first is D's, the others are controls. Names that begin with `untrained` are seeds of one control.
+    curve : bool
+        Also fit on 1, 2, 5 … shapes of each class, five times each.
+
+    Returns
+    -------
+    result : Result
+        `values` has `<key>` of the first source and `<key>/<source>` of the controls.
+    rows : DataFrame
+        One row a test shape: name, class, leaked, and the class predicted from each source.
+    sizes : DataFrame
+        source, size (of each class), repeat, accuracy; empty without `curve`.
+    """
+    started = time.perf_counter()
+    labels, truth = (shapes.table["class"].to_numpy(str) for shapes in (train, test))
+    _check(labels, truth)
+    leaked = test.stands_in(train)
+    rows = pd.DataFrame({"name": test.names, "class": truth, "leaked": leaked})
+    first = next(iter(sources))
+    values: dict[str, Any] = {
+        "n_train": len(train),
+        "n_test": len(test),
+        "n_classes": len(set(labels)),
+        "leaked": int(leaked.sum()),
+    }
+    intervals: dict[str, Any] = {}
+    drawn: list[dict[str, Any]] = []
+    for name, make in sources.items():
+        say(f"classifying by {name}")
+        within, across, dropped = products(*make())
+        c, folds = choose_c(within, labels, seed)
+        rows[name] = predict(within, labels, across, c)
+        end = "" if name == first else f"/{name}"
+        found, around = _accuracies(truth, rows[name].to_numpy(str), leaked, seed)
+        found |= {"folds_accuracy": max(folds.values(), default=np.nan), "c": c, "constant_features": dropped}
+        values |= {f"{key}{end}": value for key, value in found.items() if np.isfinite(value)}
+        intervals |= {f"{key}{end}": interval for key, interval in around.items()}
+        if curve:
+            drawn += [{"source": name, **point} for point in _curve(within, labels, across, truth, c, seed)]
+        if name == first:
+            shuffled = np.random.default_rng(seed).permutation(labels)
+            values["accuracy/shuffled labels"] = float((predict(within, shuffled, across, c) == truth).mean())
+    values |= _against_untrained(rows, first)
+    inputs = {"train": train.identity(), "test": test.identity()}
+    result = Result(
+        VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}-svm1", inputs,
+        {"column": first, "seed": seed}, values, intervals, list(NOTES), {}, seed, started=started,
+    )  # fmt: skip
+    return result, rows, pd.DataFrame(drawn)
+
+
+def _check(labels: NDArray[Any], truth: NDArray[Any]) -> None:
+    """VoxelError if there is nothing to learn, or something that cannot be learned."""
+    if unseen := sorted(set(truth) - set(labels)):
+        raise VoxelError(f"no training shape of class {', '.join(unseen)}; a classifier cannot know it")
+    if len(set(labels)) < 2:
+        raise VoxelError(f"only one class ({labels[0]}); there is nothing to tell apart")
+
+
+def _accuracies(
+    truth: NDArray[Any], predicted: NDArray[Any], leaked: NDArray[np.bool_], seed: int
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Overall and mean-class accuracy, the first without leaked shapes too, with intervals."""
+    right = truth == predicted
+    classes = np.unique(truth)
+
+    def by_class(of: NDArray[np.int64]) -> float:
+        return float(np.mean([right[of][truth[of] == name].mean() for name in classes if (truth[of] == name).any()]))
+
+    random = np.random.default_rng(seed)
+    again = [by_class(random.integers(0, len(truth), len(truth))) for _ in range(BOOTSTRAP)]
+    low, high = np.quantile(again, [0.025, 0.975])
+    values = {"accuracy": float(right.mean()), "mean_class_accuracy": by_class(np.arange(len(truth)))}
+    intervals = {"mean_class_accuracy": {"low": low, "high": high, "kind": "95 % bootstrap over test shapes"}}
+    parts = {"accuracy": right} | ({"accuracy_without_leaks": right[~leaked]} if leaked.any() and not leaked.all() else {})
+    for key, part in parts.items():
+        values[key] = float(part.mean())
+        wilson = stats.binomtest(int(part.sum()), len(part)).proportion_ci(method="wilson")
+        intervals[key] = {"low": wilson.low, "high": wilson.high, "kind": "95 % Wilson"}
+    return values, intervals
+
+
+def _against_untrained(rows: pd.DataFrame, first: str) -> dict[str, Any]:
+    """Paired test of the first source against each untrained seed: McNemar's, exact; the largest p counts."""
+    ours = rows[first] == rows["class"]
+    found = []
+    for name in [name for name in map(str, rows) if name.startswith("untrained")]:
+        theirs = rows[name] == rows["class"]
+        better, worse = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+        found.append((stats.binomtest(better, better + worse).pvalue if better + worse else 1.0, better - worse))
+    if not found:
+        return {}
+    p, _ = max(found)
+    return {"p_untrained": float(p), "more_right_than_untrained": float(np.mean([more for _, more in found]))}
+
+
+def _curve(
+    within: NDArray[np.float64], labels: NDArray[Any], across: NDArray[np.float64], truth: NDArray[Any], c: float, seed: int
+) -> list[dict[str, Any]]:
+    """Accuracy from few training shapes of each class; C is that of all of them."""
+    random = np.random.default_rng(seed)
+    points = []
+    most = int(np.unique(labels, return_counts=True)[1].min())
+    for size in [size for size in SIZES if size <= most]:
+        for repeat in range(REPEATS):
+            some = np.concatenate([random.permutation(np.flatnonzero(labels == name))[:size] for name in np.unique(labels)])
+            found = predict(within[np.ix_(some, some)], labels[some], across[:, some], c)
+            points.append({"size": size, "repeat": repeat, "accuracy": float((found == truth).mean())})
+    return points
+
+
+def draw(run: RunDir, result: Result, rows: pd.DataFrame, sizes: pd.DataFrame) -> list[Path]:
+    """Draw `figures/classify-features-confusion.png`, and the curve over training-set size where there is one."""
+    import seaborn as sns
+
+    first = result.options["column"]
+    counts = pd.crosstab(rows["class"], rows[first]).reindex(columns=sorted(rows["class"].unique()), fill_value=0)
+    paths = [run.picture_path("figures", f"{VERB}-confusion")]
+    with figure(paths[0], 1, 1, 2.5 + 0.55 * len(counts), 1.8 + 0.42 * len(counts)) as axis:
+        shares = counts.div(counts.sum(axis=1), axis=0)
+        sns.heatmap(shares, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, ax=axis)
+        axis.set(xlabel=f"predicted from {first}", ylabel="class")
+    if len(sizes):
+        paths.append(run.picture_path("figures", f"{VERB}-sizes"))
+        colors = {"untrained": REAL} | {first: GENERATED}
+        with figure(paths[1], 1, 1, 7, 4) as axis:
+            kinds = sizes["source"].str.replace(r"^untrained.*", "untrained", regex=True)
+            for name, part in sizes.groupby(kinds, sort=False):
+                mean = part.groupby("size")["accuracy"].mean()
+                color = colors.get(str(name), NEUTRAL)
+                style = "o-" if str(name) in colors else "o:"
+                axis.plot(mean.index, mean, style, color=color, markersize=4, label=str(name))
+            axis.set_xscale("log")
+            axis.set_xticks(sorted(sizes["size"].unique()), [str(size) for size in sorted(sizes["size"].unique())])
+            axis.set(xlabel="training shapes of each class", ylabel="accuracy", ylim=(0, 1))
+            axis.legend(frameon=False, fontsize="small")
+    return paths
