@@ -90,8 +90,8 @@ def classify_features(
             drawn += [{"source": name, **point} for point in _curve(within, labels, across, truth, c, seed)]
         if name == first:
             shuffled = np.random.default_rng(seed).permutation(labels)
-            values["accuracy/shuffled labels"] = float((predict(within, shuffled, across, c) == truth).mean())
-    values |= _against_untrained(rows, first)
+            chance = float((predict(within, shuffled, across, c) == truth).mean())
+    values |= {"accuracy/shuffled": chance} | _against_untrained(rows, first)
     inputs = {"train": train.identity(), "test": test.identity()}
     result = Result(
         VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}-svm1", inputs,

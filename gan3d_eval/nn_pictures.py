@@ -56,7 +56,7 @@ def _draw_distances(path: Path, rows: pd.DataFrame, moved: bool) -> None:
 
     null_kind = next(kind for kind in ("held-out", "left-out") if kind in [*rows["set"], "left-out"])
     colors = {null_kind: REAL, "generated": GENERATED}
-    with figure(path, 1, 1 + moved, 12 if moved else 9) as axes:
+    with figure(path, 1, 1 + 2 * moved, 15 if moved else 9) as axes:
         left = axes[0] if moved else axes
         both = rows[rows["set"].isin(list(colors))]
         sns.histplot(both, x="l1_share", hue="set", hue_order=list(colors), palette=list(colors.values()), ax=left,
@@ -67,6 +67,7 @@ def _draw_distances(path: Path, rows: pd.DataFrame, moved: bool) -> None:
             return
         order = [name for name in ("generated", null_kind, *CANARIES) if name in set(rows["set"])]
         kinds = {name: colors.get(name, NEUTRAL) for name in order}
-        sns.boxplot(rows, x="aligned_jaccard", y="set", hue="set", order=order, hue_order=order, palette=kinds, ax=axes[1],
-                    fliersize=1.5, linewidth=0.8, width=0.65, legend=False)  # fmt: skip
-        axes[1].set(xlabel="Jaccard distance to the nearest, over every movement", ylabel="")
+        for axis, name, how in ((axes[1], "aligned_jaccard", "over every movement"), (axes[2], "peeled_jaccard", "peeled")):
+            sns.boxplot(rows, x=name, y="set", hue="set", order=order, hue_order=order, palette=kinds, ax=axis,
+                        fliersize=1.5, linewidth=0.8, width=0.65, legend=False)  # fmt: skip
+            axis.set(xlabel=f"Jaccard distance to the nearest, {how}", ylabel="")

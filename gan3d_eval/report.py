@@ -26,14 +26,18 @@ SECTIONS = (
 Shapes as they were drawn, by a rule stated above each sheet: nothing is picked by hand and nothing is cleaned up."""),
     ("nn-check", "Nearest-neighbour check", "figures", """
 Does G copy its training shapes? Each sample's distance to the nearest training shape is set against the same distance of
-held-out shapes, which G never saw, under L1 and Jaccard, in place and over every shift and turn (aligned). An honest sampler is
-as far away as they are: A near 0.5, and 5 % of its samples nearer than 95 % of the held-out shapes. Far more, or exact
-copies, speak of copying. A well above 0.5 means unlike the data: look at the shapes before calling it novel. Canaries are
-copies made on purpose: what the check does not flag of them it would not see in the samples either."""),
+held-out shapes, which G never saw: under L1 and Jaccard, in place, over every shift and turn (aligned), and with both shapes
+peeled to equal size, which finds thickened and noisy copies. An honest sampler is as far away as they are: A near 0.5, and 5 %
+of its samples nearer than 95 % of the held-out shapes. Far more, or exact copies, speak of copying. A well above 0.5 means unlike
+the data: look at the shapes before calling it novel. Canaries are copies made on purpose: what the check does not flag of them
+it would not see in the samples either."""),
     ("compare", "Generated against real", "figures", """
 Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
 shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
 reaches, and a copying one too, which these measures cannot see."""),
+    ("classify-features", "What D knows", "figures", """
+A linear machine on D's features, which were learned without labels. Beside it the same machine on discriminators that never
+trained, on the voxels themselves, pooled, and with shuffled labels: the gain over these is what training brought."""),
     ("history", "Over training", "figures", """
 The same measures at every checkpoint, of equally many shapes. The best one is chosen by the rule below the table, on held-out
 shapes: a choice among many flatters the chosen."""),
@@ -43,7 +47,7 @@ The same samples, occupied where G's probability is above other thresholds. A sh
 Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
 how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),
 )  # fmt: skip
-OPTIONAL = ("history", "threshold-sweep")
+OPTIONAL = ("classify-features", "history", "threshold-sweep")
 """Sections that are left out where nothing was made."""
 LABELS = {
     "n": "Samples",
@@ -66,7 +70,7 @@ LABELS = {
     "c_t": "C_T by cells, L1 (far below 0: copying)",
     **{f"caught_{name}": f"Canaries flagged: {name}" for name in CANARIES},
     **{f"a_{name}": f"A of canaries: {name}" for name in CANARIES},
-    "l1_share_median": "The same, as share of own volume",
+    "l1_share_median": "Median L1 to training, as share of own volume",
     "distinct_neighbours": "Distinct neighbours",
     "a_far": "A = P(sample farther than held-out shape)",
     "z_u": "Z of Mann–Whitney's U (below 0: nearer)",
@@ -116,6 +120,17 @@ LABELS = {
     "fld": "Feature likelihood divergence (FLD)",
     "fld_gap": "… gap between training and held-out shapes (far below 0: memorised)",
     "vendi": "Vendi score: effective number of different shapes",
+    "n_test": "Test shapes",
+    "n_classes": "Classes",
+    "leaked": "Test shapes that stand in training too",
+    "accuracy": "Accuracy, overall",
+    "mean_class_accuracy": "Accuracy, mean of classes",
+    "accuracy_without_leaks": "Accuracy without test shapes that stand in training",
+    "folds_accuracy": "Accuracy on folds of the training shapes",
+    "c": "C, chosen on these folds",
+    "constant_features": "Features that are constant, left out",
+    "p_untrained": "p of D being no better than an untrained one (McNemar, largest of its seeds)",
+    "more_right_than_untrained": "Test shapes that D gets right beyond an untrained one, mean",
     "checkpoints": "Checkpoints judged",
     "best_step": "Best checkpoint, step",
     "best_one_nna_l1": "… its 1-NNA, L1",
@@ -148,6 +163,8 @@ CAPTIONS = {
     "most-train-like": "The most train-like samples, each beside its nearest training shape",
     "median": "Samples of median distance, each beside its nearest training shape",
     "measures": "Each measure of generated and real shapes, of the mean shape and of noise, against held-out shapes",
+    "confusion": "True classes against predicted ones",
+    "sizes": "Accuracy from few training shapes of each class",
     "history": "Quality and novelty at every checkpoint, beside what real shapes reach",
     "threshold-sweep": "Quality and novelty of the same samples at other thresholds",
     "curves": "Losses, accuracy of D, share of D updates, occupancy of G's grids",
@@ -210,7 +227,8 @@ def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
         )
     notes = [f"{LABELS.get(key.split('/')[0], key)}, {key.split('/')[1]}: {why}" for key, why in absent.items() if "/" in key]
     return {
-        "name": name, "about": _about(result), "protocol": result["protocol"], "rows": rows, "notes": result["notes"] + notes,
+        "name": name, "about": _about(result), "protocol": result["protocol"], "notes": result["notes"] + notes,
+        "facts": [row for row in rows if not any(row["others"])], "rows": [row for row in rows if any(row["others"])],
         "others": others, "column": result["options"].get("column", "Value"),
     }  # fmt: skip
 
