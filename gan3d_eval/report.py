@@ -28,9 +28,9 @@ Shapes as they were drawn, by a rule stated above each sheet: nothing is picked 
 Does G copy its training shapes? Each sample's distance to the nearest training shape is set against the same distance of
 held-out shapes, which G never saw: under L1 and Jaccard, in place, over every shift and turn (aligned), and with both shapes
 peeled to equal size, which finds thickened and noisy copies. An honest sampler is as far away as they are: A near 0.5, and 5 %
-of its samples nearer than 95 % of the held-out shapes. Far more, or exact copies, speak of copying. A well above 0.5 means unlike
-the data: look at the shapes before calling it novel. Canaries are copies made on purpose: what the check does not flag of them
-it would not see in the samples either."""),
+of its samples nearer than 95 % of the held-out shapes. Far more, or exact copies, speak of copying. A well above 0.5 means
+unlike the data: look at the shapes before calling it novel. Canaries are copies made on purpose: what the check does not flag
+of them it would not see in the samples either."""),
     ("compare", "Generated against real", "figures", """
 Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
 shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
