@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pandas as pd
 
 from gan3d_eval.compare import compare
@@ -48,9 +50,10 @@ def test_features_count_only_where_one_network_made_them_all(box_sets):
     assert apart["protocol"].nunique() == 1
 
 
-def test_the_command_prints_one_table_and_writes_it(cli, run_copy, trained, tmp_path):
-    done = cli("compare", run_copy.path, trained, "--draws", 2, "--no-features", "--out", tmp_path / "board")
+def test_the_command_prints_one_table_and_writes_it(cli, run_copy, tmp_path):
+    other = shutil.copytree(run_copy.path, run_copy.path.parent / "other")
+    done = cli("compare", run_copy.path, other, "--draws", 2, "--no-features", "--out", tmp_path / "board")
     assert done.exit_code == 0, done.output
-    assert str(trained) in done.stdout
-    assert set(pd.read_csv(tmp_path / "board.csv")["run"]) == {str(run_copy.path), str(trained)}
+    assert str(other) in done.stdout
+    assert set(pd.read_csv(tmp_path / "board.csv")["run"]) == {str(run_copy.path), str(other)}
     assert (tmp_path / "board.png").is_file()

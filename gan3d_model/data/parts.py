@@ -164,9 +164,8 @@ def spread_over(scheduler: str) -> Iterator[Callable[..., list[Any]]]:
     with _cluster(scheduler) as (client, _, killed):
 
         def spread(function: Callable[..., Any], pieces: Sequence[Any], shared: Any) -> list[Any]:
-            there = client.scatter(shared, broadcast=True)
             try:
-                return list(client.gather(client.map(function, pieces, shared=there, pure=False, retries=2)))
+                return list(client.gather(client.map(function, pieces, shared=shared, pure=False, retries=2)))
             except (killed, ImportError, AttributeError, OSError) as fault:
                 raise VoxelError(
                     f"the cluster gave up ({fault}); workers need this version of gan3d, and the dataset under the same path"
