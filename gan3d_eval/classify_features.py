@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gan3d_eval.linear_svm import choose_c, predict, products
+from gan3d_eval.linear_svm import Products, choose_c, predict, products
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
@@ -78,7 +78,7 @@ def classify_features(
     drawn: list[dict[str, Any]] = []
     for name, make in sources.items():
         say(f"classifying by {name}")
-        within, across, dropped = products(*make())
+        within, across, dropped = _products(name, make)
         c, folds = choose_c(within, labels, seed)
         rows[name] = predict(within, labels, across, c)
         end = "" if name == first else f"/{name}"
@@ -86,8 +86,7 @@ def classify_features(
         found |= {"folds_accuracy": max(folds.values(), default=np.nan), "c": c, "constant_features": dropped}
         values |= {f"{key}{end}": value for key, value in found.items() if np.isfinite(value)}
         intervals |= {f"{key}{end}": interval for key, interval in around.items()}
-        if curve:
-            drawn += [{"source": name, **point} for point in _curve(within, labels, across, truth, c, seed)]
+        drawn += [{"source": name, **point} for point in _curve(within, labels, across, truth, c, seed)] if curve else []
         if name == first:
             shuffled = np.random.default_rng(seed).permutation(labels)
             chance = float((predict(within, shuffled, across, c) == truth).mean())
@@ -98,6 +97,14 @@ def classify_features(
         {"column": first, "seed": seed}, values, intervals, list(NOTES), {}, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
+
+
+def _products(name: str, make: Features) -> tuple[Products, Products, int]:
+    """Inner products of one source's features; VoxelError if they are no features."""
+    try:
+        return products(*make())
+    except ValueError as fault:
+        raise VoxelError(f"features of {name}: {fault}") from None
 
 
 def _check(labels: NDArray[Any], truth: NDArray[Any]) -> None:

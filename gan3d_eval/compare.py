@@ -156,7 +156,7 @@ def _measure(
         if not known:
             if embed:
                 real = embed(pools.pool("real"))
-                projection = Projection.fit(real, _components(pools.n))
+                projection = embed.project(real, _components(pools.n))
                 unit = np.sqrt(projection.of(real).var(axis=0).mean())  # KID's kernel adds 1: it has a scale
                 projection = dataclasses.replace(projection, axes=projection.axes / unit)
                 features = projection.of(embed(shapes)), projection.of(real)

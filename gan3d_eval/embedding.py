@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.voxels import VoxelSet
 
@@ -39,3 +40,10 @@ class Embedding:
                 f"{self.name} returned features of shape {features.shape}, or not all finite; expected ({len(shapes)}, f)"
             )
         return features
+
+    def project(self, train: NDArray[np.float32], components: int) -> Projection:
+        """The projection that training features `(n, f)` define; Gan3dError if they are all constant (a dead network)."""
+        try:
+            return Projection.fit(train, components)
+        except ValueError as fault:
+            raise Gan3dError(f"{self.name}: {fault}; --no-features judges without it") from None

@@ -139,7 +139,7 @@ class Search:
         if self._projected is None:
             features = embed(self.train)
             some = np.random.default_rng(0).permutation(len(features))[:FITTED]
-            projection = Projection.fit(features[some], COMPONENTS)
+            projection = embed.project(features[some], COMPONENTS)
             self._projected = projection, projection.of(features)
         projection, known = self._projected
         far = cdist(projection.of(embed(every)), known)

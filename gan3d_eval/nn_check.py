@@ -27,6 +27,7 @@ from gan3d_eval.distances import Spread, in_process, nearest
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.run_dir import Result
+from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["DISTANCES", "VERB", "nn_check", "why_failed"]
@@ -38,6 +39,7 @@ BESIDE = ("feature", "soft_l1")
 and probabilities between 0 and 1 are far from every shape."""
 MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
+KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind (solid, surface, thin, empty) is looked at; share that makes a convention
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
 NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
@@ -121,7 +123,7 @@ def nn_check(
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
     left_out = [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
     beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
-    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside]
+    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
 
@@ -134,6 +136,19 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
     rows.loc[rows["volume"] == 0, "status"] = "empty"
     rows.loc[(rows["set"] == null_kind) & (rows["l1"] == 0), "status"] = "in-train"
     return rows
+
+
+def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
+    """A note if samples are mostly of another kind than training shapes: then every distance measures that, and no novelty."""
+    random = np.random.default_rng(seed)
+    kinds = []
+    for shapes in (gen, train):
+        some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
+        kinds.append(statistics(some)["kind"].value_counts(normalize=True))
+    (ours, theirs), most = (kind.index[0] for kind in kinds), min(kind.iloc[0] for kind in kinds)
+    if ours == theirs or most < MOSTLY:
+        return []
+    return [f"Samples are mostly {ours}, training shapes mostly {theirs}: fill or hollow one side before judging novelty."]
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:

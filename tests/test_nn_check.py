@@ -7,6 +7,8 @@ import pytest
 from scipy import ndimage, stats
 
 from gan3d_eval.calibration import mann_whitney
+from gan3d_eval.embedding import Embedding
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.nn_check import nn_check, why_failed
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -166,3 +168,40 @@ def test_one_sample_is_judged(box_sets):
     train, test, gen = box_sets
     result, _ = nn_check(train, test, gen.take([0]))
     assert result.values["n_judged"] == 1
+
+
+def test_samples_of_another_convention_are_said(box_sets):
+    """Hollow samples of solid training shapes: far under every distance, and no novelty."""
+    train, test, gen = box_sets
+    hollow = VoxelSet.from_grids(np.stack([g & ~ndimage.binary_erosion(g) for g in gen.take(np.arange(60)).grids()]))
+    notes = nn_check(train, test, hollow, bootstrap=20)[0].notes
+    assert any("fill or hollow one side before judging novelty" in note for note in notes)
+    assert not any("fill or hollow" in note for note in nn_check(train, test, gen.take(np.arange(60)), bootstrap=20)[0].notes)
+
+
+def test_features_are_calibrated_beside_the_verdict_and_dead_ones_are_refused(box_sets):
+    train, test, gen = box_sets
+    copies = train.take(np.arange(60))
+    pooled = Embedding("pooled", "1" * 64, lambda shapes: shapes.grids().reshape(len(shapes), -1, 8).sum(axis=2).astype("f4"))
+    result, rows = nn_check(train, test, copies, bootstrap=20, embed=pooled)
+    assert result.values["a_far/feature"] == pytest.approx(0, abs=0.02)
+    assert "11111111" in result.protocol
+    assert (rows.loc[rows["set"] == "generated", "feature"] < 1e-6).all()
+    swayed = Embedding("swayed", "2" * 64, lambda shapes: np.arange(len(shapes) * 3, dtype="f4").reshape(-1, 3))
+    with_it, without = (nn_check(train, test, gen, bootstrap=20, embed=e)[0].values for e in (swayed, None))
+    assert with_it["verdict"] == without["verdict"]
+    dead = Embedding("a dead D", "3" * 64, lambda shapes: np.ones((len(shapes), 4), np.float32))
+    with pytest.raises(Gan3dError, match="a dead D: .* --no-features judges without it"):
+        nn_check(train, test, gen, embed=dead)
+
+
+def test_the_l1_of_probabilities_stands_beside_the_verdict(box_sets):
+    train, test, gen = box_sets
+    some = gen.take(np.arange(60))
+    haze = np.clip(some.grids().astype(np.float16), 0.1, 0.9)
+    result, rows = nn_check(train, test, some, bootstrap=20, probabilities=haze)
+    assert result.values["a_far/soft_l1"] > 0.9
+    assert result.values["verdict"] == nn_check(train, test, some, bootstrap=20)[0].values["verdict"]
+    of = rows[rows["set"] == "generated"]
+    expected = [np.abs(h - x).sum() for h, x in zip(haze.astype(float), train.grids(of["neighbour1_row"]), strict=True)]
+    assert (of["soft_l1"] <= np.array(expected) + 0.5).all()
