@@ -771,6 +771,38 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str,
     return sources | {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}
 
 
+@main.command("paper-plots")
+@click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
+@click.option("--out", type=PathArg, default=Path("paper"), help="Written: OUT.csv, OUT-accuracy.png, OUT-shapes.png.")
+@click.option("--theirs", type=PathArg, multiple=True, help="Shapes of the paper or of anyone, above ours; repeat for several.")
+@click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
+@threshold_option
+def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...], up: str, threshold: float) -> None:
+    """Beside the paper: published accuracies with ours (after classify-features), and their shapes above ours."""
+    from gan3d_eval import paper_plots as verb
+    from gan3d_eval.files import atomic_file
+    from gan3d_eval.run_dir import RunDir
+
+    runs = [RunDir.open(path) for path in run_dirs]
+    results = {str(run.path): run.results().get("classify-features", {}) for run in runs}
+    if missing := [name for name, result in results.items() if not result]:
+        say(f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}")
+    else:
+        rows = verb.comparison(results)
+        with atomic_file(out.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
+        verb.draw(rows, out.with_name(f"{out.name}-accuracy.png"))
+        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
+        click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
+        click.echo(out.with_name(f"{out.name}-accuracy.png"))
+    if theirs:
+        train = runs[0].training_set()[0] if runs[0].finds_dataset() else None
+        shapes = verb.read_shapes(theirs, up, threshold)
+        click.echo(verb.panel(shapes, runs[0].samples(), train, out.with_name(f"{out.name}-shapes.png")))
+    else:
+        say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")
+
+
 @main.command()
 @run_argument
 @json_option

@@ -186,7 +186,7 @@ def draw(run: RunDir, result: Result, rows: pd.DataFrame, sizes: pd.DataFrame) -
             for name, part in sizes.groupby(kinds, sort=False):
                 mean = part.groupby("size")["accuracy"].mean()
                 color = colors.get(str(name), NEUTRAL)
-                style = "o-" if str(name) in colors else "o:"
+                style = "o-" if str(name) in colors else "s--" if str(name).endswith("16") else "o:"
                 axis.plot(mean.index, mean, style, color=color, markersize=4, label=str(name))
             axis.set_xscale("log")
             axis.set_xticks(sorted(sizes["size"].unique()), [str(size) for size in sorted(sizes["size"].unique())])
