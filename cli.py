@@ -88,7 +88,7 @@ reference_option = click.option("--reference", type=PathArg, help="Dataset to ju
 
 
 leak_option = click.option(
-    "--allow-leak", is_flag=True, help="Go on though more than a tenth of the held-out shapes stand in training, without these."
+    "--allow-leak", is_flag=True, help="Go on though more than a fifth of the held-out shapes stand in training, without these."
 )
 
 

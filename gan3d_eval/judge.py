@@ -18,8 +18,9 @@ from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Case", "check_novelty", "compare_sets", "open_case"]
 
-MOST_LEAKED = 0.1
-"""Share of held-out shapes that may stand in training without a word of the user: ModelNet10's own split has 9 %."""
+MOST_LEAKED = 0.2
+"""Share of held-out shapes that may stand in training without a word of the user. Of ModelNet10's own split 9 % do, of its
+dressers 12 %."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def open_case(run_dir: Path, reference: Path | None = None, samples: str | None 
     Raises
     ------
     RunDirError
-        More than a tenth of the held-out shapes stand in the training set too. The verbs leave such shapes out and say so;
+        More than a fifth of the held-out shapes stand in the training set too. The verbs leave such shapes out and say so;
         but a split with so many of them was not made with care, and what is left may hold near twins. `allow_leak` goes on.
     """
     run = RunDir.open(run_dir)
