@@ -31,7 +31,7 @@ POSES: dict[str, tuple[tuple[bool, int], ...]] = {
     "turns-mirror": tuple((mirrored, turns) for mirrored in (False, True) for turns in range(4)),
 }
 """Groups of poses: mirrored across x or not, then so many quarter turns about z, which is up."""
-BLOCK = 4096  # shapes of the database that are unfolded at a time
+UNFOLDED = 2**27  # bytes of the database's grids that are unfolded at a time; of the queries' half of that, all poses
 
 
 def posed(grids: NDArray[np.bool_], mirrored: bool, turns: int) -> NDArray[np.bool_]:
@@ -73,16 +73,22 @@ def nearest_aligned(
             f"cannot align {len(queries)} with {len(database)} shapes over shifts of {shift} and poses {poses!r}; "
             f"expected shapes, a shift of 0 … {d - 1}, and poses out of {', '.join(POSES)}"
         )
-    grids = queries.grids()
+    skip = np.full(len(queries), -1) if own is None else own
+    if len(queries) > (most := max(1, UNFOLDED // (2 * d**3 * len(POSES[poses])))):
+        parts = [slice(i, i + most) for i in range(0, len(queries), most)]
+        every = np.arange(len(queries))
+        found = [nearest_aligned(queries.take(every[part]), database, shift, poses, skip[part]) for part in parts]
+        l1, first, jaccard, second = (np.concatenate(of) for of in zip(*found, strict=True))
+        return l1, first, jaccard, second
+    grids, size = queries.grids(), max(1, UNFOLDED // d**3)
     turned = np.stack([posed(grids, *pose) for pose in POSES[poses]], axis=1)  # (n, p, d, d, d)
     moved, slices = _moved(turned, shift), _slices(turned, shift)
     best = np.repeat([[np.inf], [1.0]], len(queries), axis=1)  # L1, Jaccard
     rows = np.zeros((2, len(queries)), np.int64)
-    volume, skip = queries.volume, np.full(len(queries), -1) if own is None else own
-    for start in range(0, len(database), BLOCK):
-        block = database.grids(slice(start, start + BLOCK))
-        arrays = _lines(block), _slices(block[:, None], 0)[:, 0], database.volume[start : start + BLOCK]
-        _search(moved, slices, volume, *arrays, start, moved.dtype.type(0), skip, best, rows)
+    for start in range(0, len(database), size):
+        block = database.grids(slice(start, start + size))
+        arrays = _lines(block), _slices(block[:, None], 0)[:, 0], database.volume[start : start + size]
+        _search(moved, slices, queries.volume, *arrays, start, moved.dtype.type(0), skip, best, rows)
     return best[0].astype(np.int64), rows[0], best[1], rows[1]
 
 

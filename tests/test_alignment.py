@@ -72,11 +72,11 @@ def test_a_moved_turned_mirrored_copy_is_found_if_the_search_allows_it(box_sets)
     assert (nearest_aligned(turned, shapes, 0, "turns")[0] > 0).any()
 
 
-def test_blocks_of_the_database_change_nothing(box_sets, monkeypatch):
+def test_blocks_of_queries_and_database_change_nothing(box_sets, monkeypatch):
     train, _, gen = box_sets
     some = gen.take(np.arange(20))
     whole = nearest_aligned(some, train, 1)
-    monkeypatch.setattr(alignment, "BLOCK", 7)
+    monkeypatch.setattr(alignment, "UNFOLDED", 14 * 16**3)  # 14 shapes of the database, 7 queries
     assert all(np.array_equal(a, b) for a, b in zip(whole, nearest_aligned(some, train, 1), strict=True))
 
 
