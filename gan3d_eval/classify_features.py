@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse import csgraph
 
+from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.linear_svm import Products, choose_c, predict, products
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
@@ -31,9 +33,11 @@ Features = Callable[[], tuple[NDArray[np.floating], NDArray[np.floating]]]
 SIZES = (1, 2, 5, 10, 20, 50, 100)
 """Training shapes of each class in the curve."""
 REPEATS = 5
+NEAR, NEIGHBOURS = 0.2, 16  # Jaccard distance up to which two training shapes are twins; neighbours that are looked at
 BOOTSTRAP = 1000
 NOTES = [
-    "One linear SVM for each pair of classes; features standardised by the training shapes; C by five folds of these.",
+    "One linear SVM for each pair of classes; features standardised by the training shapes; C by five folds of these, in which "
+    "near twins stay together.",
     "untrained: the same architecture before training, which says how much of an accuracy training is to be thanked for.",
 ]
 
@@ -67,7 +71,7 @@ def classify_features(
     _check(labels, truth)
     leaked = test.stands_in(train)
     rows = pd.DataFrame({"name": test.names, "class": truth, "leaked": leaked})
-    first = next(iter(sources))
+    first, groups = next(iter(sources)), _twins(train)
     values: dict[str, Any] = {
         "n_train": len(train),
         "n_test": len(test),
@@ -79,7 +83,7 @@ def classify_features(
     for name, make in sources.items():
         say(f"classifying by {name}")
         within, across, dropped = _products(name, make)
-        c, folds = choose_c(within, labels, seed)
+        c, folds = choose_c(within, labels, seed, groups)
         rows[name] = predict(within, labels, across, c)
         end = "" if name == first else f"/{name}"
         found, around = _accuracies(truth, rows[name].to_numpy(str), leaked, seed)
@@ -93,10 +97,20 @@ def classify_features(
     values |= {"accuracy/shuffled": chance} | _against_untrained(rows, first)
     inputs = {"train": train.identity(), "test": test.identity()}
     result = Result(
-        VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}-svm1", inputs,
+        VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}-svm2", inputs,
         {"column": first, "seed": seed}, values, intervals, list(NOTES), {}, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
+
+
+def _twins(train: VoxelSet) -> NDArray[np.int64]:
+    """Number of the group of near twins that each shape belongs to, `(n,)`: linked by Jaccard distances of at most `NEAR`."""
+    l1, rows = nearest(train.packed, train.packed, min(NEIGHBOURS, len(train)))
+    jaccard = jaccard_from_l1(l1, train.volume[:, None], train.volume[rows])
+    which, place = np.nonzero(jaccard <= NEAR)
+    links = sparse.coo_matrix((np.ones(len(which)), (which, rows[which, place])), (len(train), len(train)))
+    groups: NDArray[np.int64] = csgraph.connected_components(links, directed=False)[1].astype(np.int64)
+    return groups
 
 
 def _products(name: str, make: Features) -> tuple[Products, Products, int]:

@@ -49,17 +49,22 @@ def predict(within: Products, labels: NDArray[Any], across: Products, c: float) 
     return predicted
 
 
-def choose_c(within: Products, labels: NDArray[Any], seed: int) -> tuple[float, dict[float, float]]:
+def choose_c(
+    within: Products, labels: NDArray[Any], seed: int, groups: NDArray[np.int64] | None = None
+) -> tuple[float, dict[float, float]]:
     """C of the highest mean accuracy over five stratified folds of the training shapes, the smaller of two equal ones; and all.
 
-    Fewer folds where a class has fewer shapes; with a single shape of a class nothing can be chosen, and 1 is taken.
+    Shapes of one group `(n,)` (near twins) stay in one fold: apart, one would give the other's answer away, and C would be
+    chosen for that. Fewer folds where a class has fewer shapes; with a single shape of a class nothing can be chosen, and 1 is
+    taken.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
     if folds < 2:
         return 1.0, {}
-    splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels))
+    groups = np.arange(len(labels)) if groups is None else groups
+    splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups))
     scores = {}
     for c in CS:
         right = [

@@ -136,3 +136,14 @@ def test_the_command_tells_classes_apart_and_writes_features_once(run_copy, cli)
     assert path.stat().st_mtime_ns == before
     assert (run_copy.path / "figures" / "classify-features-confusion.png").is_file()
     assert cli("check-run", run_copy.path).exit_code == 0
+
+
+def test_near_twins_stay_in_one_fold():
+    """Every shape stands there five times: folds that part the copies are all right, whatever the features are worth."""
+    random = np.random.default_rng(0)
+    features = np.repeat(random.normal(size=(30, 40)), 5, axis=0) + 0.01 * random.normal(size=(150, 40))
+    labels = np.repeat(np.array(list("ab"))[np.arange(30) % 2], 5)  # says nothing of the features
+    within, _, _ = products(features, features)
+    parted, together = (choose_c(within, labels, 0, groups)[1] for groups in (None, np.repeat(np.arange(30), 5)))
+    assert max(parted.values()) > 0.95
+    assert max(together.values()) < 0.75
