@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 
 from gan3d_eval.feature_metrics import radius
 
-__all__ = ["manifolds_of_draws", "neighbours_of_draws"]
+__all__ = ["drawn_mask", "manifolds_of_draws", "neighbours_of_draws"]
 
 Floats = NDArray[np.float64]
 Measures = dict[str, Floats]
+
+
+def drawn_mask(drawn: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Which of the set's `size` shapes stand in each draw: rows `(draws, n)` → `(draws, size) bool`."""
+    masks = np.zeros((len(drawn), size), np.bool_)
+    np.put_along_axis(masks, drawn, True, axis=1)
+    return masks
 
 
 def neighbours_of_draws(
@@ -35,8 +42,7 @@ def neighbours_of_draws(
     """
     if drawn.shape[1] != len(reference) or cross.shape != (len(within), len(reference)):
         raise ValueError(f"draws of {drawn.shape[1]} from {cross.shape}; expected as many as the {len(reference)} references")
-    masks = np.zeros((len(drawn), len(within)), np.bool_)
-    np.put_along_axis(masks, drawn, True, axis=1)
+    masks = drawn_mask(drawn, len(within))
     to_reference = cross.min(axis=1)
     tied = cross == to_reference[:, None]
     apart = np.array(reference, np.float64)
@@ -105,8 +111,7 @@ def manifolds_of_draws(
 
     Parameters as in `neighbours_of_draws`; k neighbours make the balls of precision and recall, k_density the others.
     """
-    masks = np.zeros((len(drawn), len(within)), np.bool_)
-    np.put_along_axis(masks, drawn, True, axis=1)
+    masks = drawn_mask(drawn, len(within))
     n = drawn.shape[1]
     ball, wide = (radius(reference, size) for size in (k, k_density))
     inside = (cross <= ball).any(axis=1)

@@ -52,18 +52,8 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
-    return Result(
-        VERB,
-        f"history-{run.resolution}-n{int(rows['n'].iloc[0])}",
-        inputs,
-        {},
-        values,
-        {},
-        [RULE],
-        absent,
-        seed,
-        started=started,
-    ), rows
+    protocol = f"history-{run.resolution}-n{int(rows['n'].iloc[0])}"
+    return Result(VERB, protocol, inputs, {}, values, {}, [RULE], absent, seed, started=started), rows
 
 
 def best(rows: pd.DataFrame) -> int | None:

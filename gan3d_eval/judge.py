@@ -6,6 +6,7 @@ Each question is asked with all that belongs to its answer: result, table and pi
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Case:
         """What a result's name ends with: nothing for the run's own data, else the dataset's name."""
         return "" if self.own else str(self.train.info["name"])
 
-    @property
+    @functools.cached_property
     def gen(self) -> VoxelSet:
         """The samples."""
         return self.run.samples(self.sample_name)

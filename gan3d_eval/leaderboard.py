@@ -76,7 +76,6 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             axis.set_yticks(range(len(names)), labels if axis is axes[0] else [""] * len(names))
             axis.set_ylim(-0.6, len(names) - 0.4)
             for below in [y for y in range(len(names) - 1) if names[y][0] != names[y + 1][0]]:
-                axis.axhline(
-                    below + 0.5, color=REAL, linewidth=0.8
-                )  # another protocol begins: values do not compare across the line
+                # another protocol begins: values do not compare across the line
+                axis.axhline(below + 0.5, color=REAL, linewidth=0.8)
             axis.set_title(measure, loc="left")

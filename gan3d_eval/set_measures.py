@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from gan3d_eval.chamfer import chamfer
 from gan3d_eval.distances import jaccard_from_l1, matrix
-from gan3d_eval.draws import manifolds_of_draws, neighbours_of_draws
+from gan3d_eval.draws import drawn_mask, manifolds_of_draws, neighbours_of_draws
 from gan3d_eval.feature_metrics import fld, frechet, frechet_infinity, kernel, kid_p, vendi
 from gan3d_eval.set_metrics import jensen_shannon, kolmogorov_smirnov
 from gan3d_eval.statistics import statistics
@@ -116,8 +116,7 @@ def _looks(pool: VoxelSet, reference: Reference, drawn: NDArray[np.int64]) -> di
 
 def _places(pool: VoxelSet, reference: VoxelSet, drawn: NDArray[np.int64]) -> Floats:
     """JSD of every draw: in blocks of places, so that no set is ever unpacked whole."""
-    weights = np.zeros((len(drawn), len(pool)), np.float32)
-    np.put_along_axis(weights, drawn, 1, axis=1)
+    weights = drawn_mask(drawn, len(pool)).astype(np.float32)
     total, total_reference = weights @ pool.volume, reference.volume.sum()
     found = np.where(total > 0, 0.0, np.nan)
     for i in range(0, pool.packed.shape[1], BYTES):
@@ -152,8 +151,7 @@ def _of_features(
 
 def _kid(features: Floats, real: Floats, drawn: NDArray[np.int64]) -> Floats:
     """KID of every draw: sums over its rows of one kernel matrix."""
-    weights = np.zeros((len(drawn), len(features)))
-    np.put_along_axis(weights, drawn, 1, axis=1)
+    weights = drawn_mask(drawn, len(features)).astype(np.float64)
     own, among, n = kernel(features, features), kernel(real, real), len(real)
     within = np.einsum("bi,bi->b", weights @ own, weights) - weights @ own.diagonal()
     constant = (among.sum() - among.trace()) / (n * (n - 1))
