@@ -9,8 +9,8 @@ import pandas as pd
 
 from gan3d_eval.canaries import CANARIES
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.render import pair_sheet
 from gan3d_eval.run_dir import RunDir
+from gan3d_eval.sheets import pair_sheet
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["draw"]

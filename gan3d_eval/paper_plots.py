@@ -15,8 +15,8 @@ import pandas as pd
 from gan3d_eval.distances import nearest
 from gan3d_eval.modelnet import modelnet10, modelnet40
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.render import Tile, sheet
 from gan3d_eval.run_dir import RunDirError
+from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, only_grids, parse_voxels, suffix_of, turn_up
 
 __all__ = ["comparison", "draw", "panel", "published", "read_shapes"]

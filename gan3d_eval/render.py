@@ -1,7 +1,7 @@
 """Draw voxel shapes off-screen: one camera, one light, one palette for every picture of the toolkit.
 
-A shape is drawn as the outer faces of its voxels (nothing is smoothed: what is seen is what is measured), shaded by
-ambient occlusion, which is what makes a seat, a leg and a gap readable at 32³.
+A shape is drawn as the outer faces of its voxels (nothing is smoothed, unless asked for: what is seen is what is measured),
+shaded by ambient occlusion, which is what makes a seat, a leg and a gap readable at 32³.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gan3d_eval.files import Gan3dError, atomic_file
-from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["GENERATED", "REAL", "RenderError", "Surface", "Tile", "pair_sheet", "sheet", "voxel_faces"]
+__all__ = ["GENERATED", "LOOKS", "REAL", "Look", "RenderError", "Surface", "animation", "render", "voxel_faces"]
 
 GENERATED = (0.30, 0.50, 0.78)
 REAL = (0.72, 0.62, 0.48)
-BACKGROUND, INK, FAINT = (255, 255, 255), (30, 33, 38), (110, 115, 122)
+FRAME = 300  # pixels along each side of an animation
+Look = Literal["cubes", "edges", "smooth"]
+LOOKS = get_args(Look)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,56 +39,8 @@ class Surface:
     resolution: int
 
 
-Tile = tuple[NDArray[np.bool_] | Surface, str, tuple[float, float, float]]
-"""A grid `(d, d, d) bool` or a mesh, its caption (lines), its colour."""
-
-
 class RenderError(Gan3dError):
     """No picture can be drawn on this machine; the message names the package that is missing."""
-
-
-def sheet(path: Path, tiles: Sequence[Tile], title: str, columns: int = 8, tile: int = 220, notes: str = "") -> Path:
-    """Draw `tiles` in rows of `columns`, with a title above, captions below each, and `notes` at the foot, to a PNG.
-
-    Raises
-    ------
-    RenderError
-        No off-screen rendering here.
-    """
-    from PIL import Image, ImageDraw
-
-    lines = max(caption.count("\n") + 1 if caption else 0 for _, caption, _ in tiles)
-    head, foot, line = 54, 34 if notes else 10, 17
-    high = tile + lines * line + 8
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    page = Image.new("RGB", (columns * tile + 20, head + rows * high + foot), BACKGROUND)
-    pen = ImageDraw.Draw(page)
-    pen.text((14, 16), title, fill=INK, font=_font(20, bold=True))
-    for i, image in enumerate(_render([t[0] for t in tiles], [t[2] for t in tiles], tile)):
-        left, top = 10 + i % columns * tile, head + i // columns * high
-        page.paste(Image.fromarray(image), (left, top))
-        shape = tiles[i][0]
-        if isinstance(shape, np.ndarray) and not shape.any():
-            pen.text((left + tile / 2, top + tile / 2), "empty", fill=FAINT, font=_font(13), anchor="mm")
-        for j, text in enumerate(tiles[i][1].split("\n")):
-            pen.text((left + tile / 2, top + tile + j * line), text, fill=FAINT, font=_font(12), anchor="ma")
-    if notes:
-        pen.text((14, page.height - 26), notes, fill=FAINT, font=_font(12))
-    with atomic_file(path) as temporary:
-        page.save(temporary, format="PNG", optimize=True)
-    return path
-
-
-def pair_sheet(
-    path: Path, gen: VoxelSet, train: VoxelSet, pairs: Sequence[tuple[int, int, str]], title: str, columns: int = 6
-) -> Path:
-    """Draw pairs (row of `gen`, row of `train`, line for the sample's caption), each sample beside its training shape."""
-    tiles: list[Tile] = []
-    for sample, neighbour, line in pairs:
-        tiles.append((gen.grids([sample])[0], f"{gen.names[sample]}\n{line}", GENERATED))
-        tiles.append((train.grids([neighbour])[0], f"{train.names[neighbour]}\n(training)", REAL))
-    return sheet(path, tiles, title, columns, notes="Blue: generated. Sand: training shapes. Same camera and threshold.")
 
 
 def voxel_faces(grid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -125,49 +78,104 @@ def voxel_faces(grid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[n
     return points, np.arange(len(points)).reshape(-1, 4), np.concatenate(openness).astype(np.float32)
 
 
-def _render(
-    shapes: Sequence[NDArray[np.bool_] | Surface], colors: Sequence[tuple[float, ...]], tile: int
-) -> list[NDArray[np.uint8]]:
-    """Render each shape to `(tile, tile, 3) uint8` with one plotter, whose camera moves only when the resolution changes."""
+def animation(
+    path: Path, frames: Sequence[Sequence[NDArray[np.bool_]]], color: tuple[float, float, float], turn: float
+) -> Path:
+    """Draw an endless GIF of frames, each of some grids `(d, d, d) bool` side by side, turned by `turn` degrees in all."""
+    from PIL import Image
+
+    beside = len(frames[0])
+    turns = [turn * i / len(frames) for i in range(len(frames)) for _ in range(beside)]
+    images = render([grid for frame in frames for grid in frame], [color] * len(turns), FRAME, turns=turns)
+    pages = [np.concatenate(images[i : i + beside], axis=1) for i in range(0, len(images), beside)]
+    first, *others = (Image.fromarray(page) for page in pages)
+    with atomic_file(path) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=70, loop=0)
+    return path
+
+
+def render(
+    shapes: Sequence[NDArray[np.bool_] | Surface], colors: Sequence[tuple[float, ...]], tile: int, look: Look = "cubes",
+    transparent: bool = False, turns: Sequence[float] | None = None,
+) -> list[NDArray[np.uint8]]:  # fmt: skip
+    """Render each shape with one plotter, whose camera moves only when the resolution changes.
+
+    Parameters
+    ----------
+    shapes : sequence of (d, d, d) bool, or Surface
+    colors : sequence of (r, g, b) in [0, 1]
+    tile : int
+        Pixels along each side.
+    look : {"cubes", "edges", "smooth"}
+        Voxels; voxels with their edges drawn; the smoothed surface through them (grids only).
+    transparent : bool
+        Nothing behind the shapes, instead of white.
+    turns : sequence of float, optional
+        Degrees by which each shape is turned about z.
+
+    Returns
+    -------
+    list of (tile, tile, 3 or, if transparent, 4) uint8
+
+    Raises
+    ------
+    RenderError
+        No off-screen rendering here.
+    """
     pyvista = _pyvista()
     plotter = pyvista.Plotter(off_screen=True, window_size=(tile, tile), lighting="none")
-    images = []
+    images: list[NDArray[np.uint8]] = []
     try:
         plotter.set_background("white")
         plotter.enable_anti_aliasing("ssaa")
         placed = 0
-        for shape, color in zip(shapes, colors, strict=True):
+        for i, (shape, color) in enumerate(zip(shapes, colors, strict=True)):
             d = shape.resolution if isinstance(shape, Surface) else shape.shape[0]
             if d != placed:
                 _place_camera(pyvista, plotter, d)
                 placed = d
-            mesh = _polydata(pyvista, shape, color)
+            mesh = _polydata(pyvista, shape, color, look)
             if mesh is None:
-                images.append(np.full((tile, tile, 3), 255, np.uint8))
+                images.append(np.full((tile, tile, 4), [255, 255, 255, 0], np.uint8)[:, :, : 4 if transparent else 3])
                 continue
             actor = plotter.add_mesh(
-                mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False
-            )
-            images.append(np.array(plotter.screenshot(return_img=True))[:, :, :3])
+                mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False,
+                show_edges=look == "edges", edge_color="white", edge_opacity=0.35, smooth_shading=look == "smooth",
+            )  # fmt: skip
+            if turns:
+                actor.origin, actor.orientation = (d / 2,) * 3, (0, 0, turns[i])
+                plotter.render()  # adding the mesh has drawn it already, as it stood
+            images.append(np.array(plotter.screenshot(return_img=True, transparent_background=transparent)))
             plotter.remove_actor(actor, reset_camera=False, render=False)
     finally:
         plotter.close()
     return images
 
 
-def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[float, ...]) -> Any:
-    """What VTK draws: flat faces with a colour each; None for an empty grid."""
+def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[float, ...], look: Look) -> Any:
+    """What VTK draws: faces with a colour each; None for an empty grid."""
     if isinstance(shape, Surface):
         mesh = pyvista.PolyData.from_regular_faces(shape.points, shape.faces)
-        mesh.cell_data["rgb"] = np.tile((255 * np.array(color)).astype(np.uint8), (len(shape.faces), 1))
-        return mesh
-    points, quads, openness = voxel_faces(shape)
-    if len(quads) == 0:
+    elif not shape.any():
         return None
-    mesh = pyvista.PolyData.from_regular_faces(points, quads)
-    shade = 0.3 + 0.7 * np.clip((openness - 0.15) / 0.45, 0, 1)
-    mesh.cell_data["rgb"] = (255 * np.outer(shade, color)).astype(np.uint8)
+    elif look == "smooth":
+        mesh = _smoothed(pyvista, shape)
+    else:
+        points, quads, openness = voxel_faces(shape)
+        mesh = pyvista.PolyData.from_regular_faces(points, quads)
+        shade = 0.3 + 0.7 * np.clip((openness - 0.15) / 0.45, 0, 1)
+        mesh.cell_data["rgb"] = (255 * np.outer(shade, color)).astype(np.uint8)
+        return mesh
+    mesh.cell_data["rgb"] = np.tile((255 * np.array(color)).astype(np.uint8), (mesh.n_cells, 1))
     return mesh
+
+
+def _smoothed(pyvista: Any, grid: NDArray[np.bool_]) -> Any:
+    """The surface half way between occupied and empty voxel centres, smoothed without shrinking (Taubin 1995)."""
+    padded = np.pad(grid, 1).astype(np.float32)
+    image = pyvista.ImageData(dimensions=padded.shape, origin=(-0.5,) * 3)
+    image.point_data["occupied"] = padded.flatten(order="F")
+    return image.contour([0.5], scalars="occupied").smooth_taubin(n_iter=30, pass_band=0.08)
 
 
 def _place_camera(pyvista: Any, plotter: Any, d: int) -> None:
@@ -201,12 +209,3 @@ def _pyvista() -> Any:
     except ImportError as fault:
         raise RenderError(f"pyvista cannot be loaded ({fault}); install it with: apt-get install libgl1 libxrender1") from None
     return pyvista
-
-
-def _font(size: int, bold: bool = False) -> Any:
-    """DejaVu Sans, which Matplotlib ships: the same letters on every machine."""
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

@@ -215,8 +215,8 @@ class RunDir:
         path = self.path / "metrics.csv"
         if not path.is_file():
             return None
-        text = path.read_text(encoding="utf-8")
         try:
+            text = path.read_text(encoding="utf-8")
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
         except ValueError as fault:
             raise RunDirError(f"{path} cannot be read: {fault}") from None
@@ -239,6 +239,11 @@ class RunDir:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
         with path.open("a", encoding="utf-8", buffering=1) as file:
             yield lambda row: file.write(",".join(f"{row[key]:.6g}" for key in METRICS) + "\n")
+
+    def write_metrics(self, table: pd.DataFrame) -> None:
+        """Write the `metrics.csv` of a training that somebody else logged."""
+        with atomic_file(self.path / "metrics.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
 
     def checkpoint_path(self, step: int) -> Path:
         """`checkpoints/000500.pt`."""
@@ -274,8 +279,8 @@ class RunDir:
         return self.path / folder / f"{name}.png"
 
     def pictures(self, folder: str) -> list[Path]:
-        """Pictures in `figures` or `gallery`, by name."""
-        return sorted((self.path / folder).glob("*.png"))
+        """Pictures and animations in `figures` or `gallery`, by name."""
+        return sorted([*(self.path / folder).glob("*.png"), *(self.path / folder).glob("*.gif")])
 
 
 def _check_meta(path: Path, meta: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["COLUMNS", "MIN_N", "draw", "judge_each"]
+__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "judge_each"]
 
 MIN_N = 50
 """Fewer samples are not judged: the interval of a 1-NNA of 0.5 would be wider than 0.2."""
@@ -66,9 +67,13 @@ def judge_each(
 
         found = {name: value.item() for name, value in cache.get("series", key, one).items()}
         table.append({over: at} | {name: found.get(name, np.nan) for name in COLUMNS})
-        row = table[-1]
-        say(f"{over} {at:g}: {row['verdict']}, 1-NNA {row['one_nna_l1']:.2f}, COV {row['coverage_l1']:.2f}")
+        say(in_words(table[-1], over))
     return pd.DataFrame(table)
+
+
+def in_words(row: Mapping[str, Any] | pd.Series[Any], over: str) -> str:
+    """The gist of a row of `judge_each`: `step 600: undecided, 1-NNA 0.61, COV 0.40`."""
+    return f"{over} {row[over]:.10g}: {row['verdict']}, 1-NNA {row['one_nna_l1']:.2f}, COV {row['coverage_l1']:.2f}"
 
 
 def draw(rows: pd.DataFrame, over: str, path: Path, marks: Mapping[float, str]) -> None:

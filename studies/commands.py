@@ -1,20 +1,66 @@
-"""Commands of the studies and benchmarks, which `cli.py` takes in. Heavy imports live inside commands."""
+"""The commands view, demo, study and bench. Heavy imports live inside commands."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["bench", "study"]
+from gan3d_eval.command_line import PathArg, device_option, say, seed_option
+from gan3d_model.data.commands import voxelizer, voxelizer_options
 
-PathArg = click.Path(path_type=Path)
+__all__ = ["bench", "demo", "study", "view"]
 
 
-def say(line: str) -> None:
-    """Progress and log go to stderr."""
-    click.echo(line, err=True)
+@click.command()
+@click.argument("source", type=PathArg)
+@click.option("-r", "--resolution", type=int, default=64, help="Voxels along each axis.")
+@voxelizer_options
+@click.option("--compare", is_flag=True, help="Show Matlab's polygon2voxel beside it.")
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), default=8, help="Meshes shown.")
+@click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
+@seed_option
+def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
+    """Before and after: meshes of SOURCE beside their voxels, with what voxelising covered and lost.
+
+    \b
+    uncovered      share of the surface that lies in empty voxels: holes
+    inflation      volume, as a multiple of that at twice the resolution
+    tunnels        openings one can see through; finer_tunnels: at twice the resolution
+    pieces         parts that do not touch
+    """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    from gan3d_eval.render import RenderError
+    from studies.view import view as run
+
+    hows = [voxelizer(options)]
+    if compare:
+        hows.append(voxelizer({"resolution": hows[0].resolution, "method": "polygon2voxel"}))
+    try:
+        table = run(source, hows, out, n_samples, seed)
+    except RenderError as fault:
+        say(f"warning: no picture: {fault}")
+        table = run(source, hows, None, n_samples, seed)
+    say(table.to_string(index=False, float_format="{:.4g}".format))
+    click.echo(out)
+
+
+@click.command()
+@click.option("--out", type=PathArg, default=Path("demo"), help="Folder for data and run.")
+@click.option("--class", "category", default="sofa", help="sofa, table, dresser or monitor.")
+@click.option("--n-train", default=280, help="Training shapes.")
+@click.option("--n-test", default=70, help="Held-out shapes.")
+@click.option("--epochs", default=40, help="Passes over the training shapes.")
+@seed_option
+def demo(category: str, **options: Any) -> None:
+    """Everything once, in minutes: furniture → voxels → training → novelty check → gallery → report. Prints the report."""
+    from studies.demo import demo as run
+
+    click.echo(run(category=category, command=sys.argv, say=say, **options))
 
 
 @click.group()
@@ -31,8 +77,6 @@ study_out_option = click.option("--out", type=PathArg, default=Path("runs/studie
 
 def named_study(name: str) -> Any:
     """The study of that name."""
-    import importlib
-
     return importlib.import_module(f"studies.{name}").STUDY
 
 
@@ -70,92 +114,78 @@ def bench() -> None:
     """Measure ours against a peer on the same arrays in the same process (BENCHMARKS.md holds the figures)."""
 
 
-@bench.command("nn-check")
+def benchmark(module: str) -> Callable[[Callable[[], None]], click.Command]:
+    """Make of a declared `bench_<name>` a command that prints, line by line, what that function of studies.<module> returns."""
+
+    def command_of(declared: Callable[[], None]) -> click.Command:
+        @functools.wraps(declared)
+        def run(**options: Any) -> None:
+            for line in getattr(importlib.import_module(f"studies.{module}"), declared.__name__)(**options):
+                click.echo(line)
+
+        return bench.command(declared.__name__.removeprefix("bench_").replace("_", "-"))(run)
+
+    return command_of
+
+
+@benchmark("bench")
 @click.option("--dataset", type=PathArg, help="Shapes to use, at 32³ (voxels doubled) or 64³.  [default: random bits]")
 @click.option("--n-gen", default=1000, help="Samples.")
 @click.option("--n-train", default=3991, help="Training shapes.")
 @click.option("--n-test", default=100, help="Held-out shapes.")
 @click.option("--repeats", default=3, help="Timed repeats of each.")
-def bench_nn_check(**options: Any) -> None:
+def bench_nn_check() -> None:
     """The whole novelty check against a bare faiss search, at 64³."""
-    from studies.bench import bench_nn_check as run
-
-    for timing in run(**options):
-        click.echo(timing)
 
 
-@bench.command("alignment")
+@benchmark("bench")
 @click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
 @click.option("-n", default=500, help="Held-out shapes to search for.")
 @click.option("--shift", default=2, help="Voxels along each axis.")
 @click.option("--repeats", default=1, help="Timed repeats of each.")
-def bench_alignment(**options: Any) -> None:
+def bench_alignment() -> None:
     """Neighbours over every shift: counting bits of whole lines against one faiss search for each shift."""
-    from studies.bench import bench_alignment as run
-
-    for timing in run(**options):
-        click.echo(timing)
 
 
-@bench.command("eval")
+@benchmark("bench_eval")
 @click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
 @click.option("-n", default=500, help="Samples, and held-out shapes.")
 @click.option("--draws", default=1000, help="Draws of compare.")
 @click.option("--mapped", default=8000, help="Shapes at 64³ of a file that is searched through a memory map.")
-def bench_eval(**options: Any) -> None:
+def bench_eval() -> None:
     """nn-check and compare, cold and cached, their memory, and the search of data larger than memory."""
-    from studies.bench_eval import bench_eval as run
-
-    for line in run(**options):
-        click.echo(line)
 
 
-@bench.command("voxelize")
+@benchmark("bench_voxelize")
 @click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
 @click.option("-r", "--resolution", default=64)
 @click.option("--repeats", default=3, help="Timed repeats of each.")
-def bench_voxelize(**options: Any) -> None:
+def bench_voxelize() -> None:
     """The exact voxeliser against trimesh and, where it is installed, Open3D; and the whole pipeline."""
-    from studies.bench_voxelize import bench_voxelize as run
-
-    for line in run(**options):
-        click.echo(line)
 
 
-@bench.command("train")
+@benchmark("bench_train")
 @click.option("-r", "--resolution", default=64)
 @click.option("--base-channels", default=64)
 @click.option("--batch", default=8, help="Shapes per batch.")
 @click.option("--steps", default=2, help="Steps in a repeat.")
 @click.option("--repeats", default=3, help="Timed repeats of each.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
-def bench_train(**options: Any) -> None:
+@device_option
+def bench_train() -> None:
     """Our training step against a plain one, and against the device's matrix products."""
-    from studies.bench_train import bench_train as run
-
-    for line in run(**options):
-        click.echo(line)
 
 
-@bench.command("layers")
+@benchmark("bench")
 @click.option("--batch", default=8, help="Shapes per batch.")
 @click.option("--repeats", default=7, help="Timed repeats of each.")
-def bench_layers(**options: Any) -> None:
+def bench_layers() -> None:
     """Our one-channel layers against PyTorch's own, forward and backward."""
-    from studies.bench import bench_layers as run
-
-    for timing in run(**options):
-        click.echo(timing)
 
 
-@bench.command("precision")
+@benchmark("bench")
 @click.option("-r", "--resolution", default=64)
 @click.option("--base-channels", default=64)
 @click.option("--batch", default=4, help="Shapes per batch.")
 @click.option("--repeats", default=5, help="Timed repeats of each.")
-def bench_precision(**options: Any) -> None:
+def bench_precision() -> None:
     """float32 against bfloat16 on this CPU."""
-    from studies.bench import bench_precision as run
-
-    for timing in run(**options):
-        click.echo(timing)

@@ -59,4 +59,4 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
         run.write_result(gallery(run, case.gen, case.train))
     except RenderError as fault:
         say(f"warning: no gallery: {fault}")
-    return report(run)
+    return report([run])

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.render import GENERATED, REAL, Surface, Tile, sheet
+from gan3d_eval.render import GENERATED, REAL, Surface
+from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.coverage import coverage
 from gan3d_model.data.meshes import MESH_SUFFIXES, parse_mesh

@@ -108,7 +108,7 @@ def test_the_command_prints_a_table_and_the_report_shows_it(run_copy, cli):
     assert [line.split()[:4] for line in done.output.splitlines() if "mean-shape" in line] == [list(SETS)]
     assert any(line.startswith("coverage_l1 ") for line in done.output.splitlines())
     assert (run.path / "figures" / "compare-measures.png").stat().st_size > 10_000
-    html = report(run).read_text()
+    html = report([run]).read_text()
     assert '<th scope="col">mean-shape</th>' in html
     assert "Coverage (COV), L1" in html
     assert cli("check-run", run.path).exit_code == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -13,10 +15,14 @@ from PIL import Image
 
 from gan3d_eval import render
 from gan3d_eval.curves import curves, seconds_per_epoch
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
-from gan3d_eval.render import GENERATED, REAL, RenderError, sheet, voxel_faces
+from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, voxel_faces
 from gan3d_eval.report import report
+from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.sheets import Paper, sheet
+from gan3d_eval.voxels import VoxelSet
 
 
 @pytest.fixture(autouse=True)
@@ -107,12 +113,13 @@ def test_the_gallery_draws_what_there_is_data_for(run_copy):
     train = run_copy.training_set()[0]
     result = gallery(run_copy, run_copy.samples(), train, n=3)
     assert list(result.values) == ["samples", "training", "pairs", "progress"]
+    assert set(result.absent) == {"best", "worst", "thresholds"}
     for name in result.values.values():
         image = np.asarray(Image.open(run_copy.path / name).convert("L"))
         assert (image < 200).mean() > 0.005, name
     assert result.inputs["samples"]["step"] == 6
     alone = gallery(run_copy, run_copy.samples(), None, n=3)
-    assert set(alone.absent) == {"training", "pairs"}
+    assert set(alone.absent) == {"training", "pairs", "best", "worst", "thresholds"}
     assert [path.stem for path in run_copy.pictures("gallery")] == ["progress", "samples"]  # nothing stale beside them
 
 
@@ -152,15 +159,20 @@ def test_seconds_per_epoch_survives_a_resumed_clock(run_copy):
 
 
 def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(run_copy, cli):
-    page = report(run_copy).read_text()
+    page = report([run_copy]).read_text()
     assert "python cli.py nn-check RUN_DIR" in page
     assert cli("nn-check", run_copy.path).exit_code == 0
     cli("curves", run_copy.path)
-    page = report(RunDir.open(run_copy.path)).read_text()
+    page = report([RunDir.open(run_copy.path)]).read_text()
     assert "python cli.py nn-check RUN_DIR" not in page
     assert "python cli.py gallery RUN_DIR" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert not re.search(r"<script|url\(|@import", page)
+    assert not re.search(r"url\(|@import", page)
+    scripts = re.findall(r"<script( type=\"application/json\")?>(.*?)</script>", page, re.DOTALL)
+    code = [text for data, text in scripts if not data]
+    assert len(code) == 1
+    allowed = base64.b64encode(hashlib.sha256(code[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in page
     assert len(re.findall(r'<img [^>]*alt="[^"]+"', page)) == page.count("<img ") == 4
     assert "Exact copies" in page
     assert run_copy.meta["run_id"] in page
@@ -169,7 +181,7 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(r
 def test_a_stranger_s_report_says_what_it_can_never_have(run_copy):
     (run_copy.path / "metrics.csv").unlink()
     (run_copy.path / "config.json").unlink()
-    page = report(run_copy).read_text()
+    page = report([run_copy]).read_text()
     assert "The run brought no training log" in page
     assert "cli.py curves" not in page
 
@@ -185,7 +197,7 @@ def test_a_run_without_its_dataset_still_has_a_gallery(run_copy, cli):
     "failures", [None, 3, "bad", ["bad"], [{"name": "empty", "step": 7, "diagnosis": "G is <b>empty</b>"}]]
 )
 def test_the_report_tells_of_failures_whatever_stands_there(run_copy, failures):
-    page = report(run_copy.update(failures=failures)).read_text()
+    page = report([run_copy.update(failures=failures)]).read_text()
     assert ("empty at step 7: G is &lt;b&gt;empty&lt;/b&gt;" in page) == isinstance(
         (failures or [0])[0] if isinstance(failures, list) else 0, dict
     )
@@ -193,8 +205,8 @@ def test_the_report_tells_of_failures_whatever_stands_there(run_copy, failures):
 
 def test_the_report_shows_strange_text_as_text(run_copy):
     run_copy.update(category="<script>alert(1)</script>", failure="<b>bold</b>")
-    page = report(RunDir.open(run_copy.path)).read_text()
-    assert "<script>" not in page
+    page = report([RunDir.open(run_copy.path)]).read_text()
+    assert "<script>alert" not in page
     assert "&lt;b&gt;bold" in page
 
 
@@ -205,3 +217,118 @@ def test_a_result_from_another_reference_stands_under_its_own_name(run_copy, cli
     assert done.exit_code == 0, done.stderr
     result = json.loads((run_copy.path / "results/nn-check-furniture.json").read_text())
     assert any("not what the run was trained on" in note for note in result["notes"])
+
+
+def test_best_and_worst_are_ranked_by_held_out_shapes(run_copy):
+    train, test, _ = run_copy.training_set()
+    gen = test.take(np.arange(3))  # three held-out shapes themselves, and one that no held-out shape is like
+    noise = np.random.default_rng(0).random((1, 16, 16, 16)) < 0.5
+    gen = VoxelSet.from_grids(np.concatenate([noise, gen.grids()]))
+    drawn = {}
+
+    def keep(path, gen, real, pairs, title, kind, *rest):
+        drawn[path.stem] = (list(gen.volume), [line for *_, line in pairs], kind)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan3d_eval.gallery.pair_sheet", keep)
+        gallery(run_copy, gen, train, test, n=2)
+    volume, lines, kind = drawn["best"]
+    assert lines[:3] == ["IoU 1.00"] * 3
+    assert volume[-1] == noise.sum()
+    assert drawn["worst"][0][0] == noise.sum()
+    assert kind == "held-out"
+    assert drawn["pairs"][2] == "training"
+
+
+def test_sheets_are_png_pdf_and_svg_with_text_and_the_same_bytes_again(tmp_path):
+    grid = np.zeros((8, 8, 8), bool)
+    grid[2:6, 2:6, :4] = True
+    tiles = [(grid, "a box", GENERATED), (grid & False, "nothing", REAL)]
+    for suffix in ("png", "pdf", "svg"):
+        paths = [sheet(tmp_path / f"{i}.{suffix}", tiles, "Boxes", tile=60, paper=Paper("edges", 2)) for i in range(2)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert "a box" in (tmp_path / "0.svg").read_text()
+    assert (tmp_path / "0.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(Gan3dError, match="png, pdf, svg"):
+        sheet(tmp_path / "0.bmp", tiles, "Boxes")
+
+
+def test_print_resolution_has_more_pixels_and_transparency_has_nothing_behind(tmp_path):
+    grid = np.zeros((8, 8, 8), bool)
+    grid[2:6, 2:6, 2:6] = True
+    plain, fine = (
+        Image.open(sheet(tmp_path / f"{s}.png", [(grid, "", REAL)], "Box", tile=60, paper=Paper("cubes", s, s > 1)))
+        for s in (1, 3)
+    )
+    assert fine.size == tuple(3 * side for side in plain.size)
+    assert fine.getpixel((0, 0))[3] == 0
+    middle = fine.getpixel((fine.width // 2 - 30, (54 + 30) * 3))
+    assert middle[3] == 255
+    assert middle[0] > middle[2]  # sand
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_look_draws_a_shape_where_it_is(look):
+    grid = np.zeros((16, 16, 16), bool)
+    grid[4:12, 4:12, 2:10] = True
+    image = render.render([grid, grid & False], [GENERATED] * 2, 80, look)
+    assert (image[0] < 240).any(axis=2).mean() > 0.05
+    assert (image[1] == 255).all()
+
+
+def test_a_shape_turns_in_an_animation(tmp_path):
+    grid = np.zeros((8, 8, 8), bool)
+    grid[:2, :, :2] = True
+    path = render.animation(tmp_path / "a.gif", [[grid, grid]] * 4, REAL, 360)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 4
+        assert gif.size == (2 * render.FRAME, render.FRAME)
+
+
+def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, cli):
+    assert cli("nn-check", run_copy.path).exit_code == 0
+    page = report([RunDir.open(run_copy.path)]).read_text()
+    assert "Is it new?" in page
+    assert "run nn-check again" not in page
+    assert '"near_name": "sofa_' in page
+    assert cli("sample", run_copy.path, "-n", 12, "--force", "--seed", 5).exit_code == 0
+    page = report([RunDir.open(run_copy.path)]).read_text()
+    assert "run nn-check again" in page
+    assert "near_name" not in page.split("<script>")[0]
+
+
+def test_several_runs_stand_side_by_side(run_copy, cli, tmp_path):
+    run = str(run_copy.path)
+    assert cli("report", run, run).exit_code == 1
+    done = cli("report", run, run, "--out", tmp_path / "both.html")
+    assert done.exit_code == 0, done.stderr
+    page = (tmp_path / "both.html").read_text()
+    assert page.count('class="run"') == 2
+    assert page.count("Is it real?") == 1
+
+
+def result_of(values, notes=()):
+    return {"values": values, "intervals": {}, "absent": {}, "notes": list(notes)}
+
+
+def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
+    def said(gen, ref, coverage):
+        real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
+        values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
+        return answers({"compare": result_of(values | real)}, {})[0]["tone"]
+
+    assert said(0.5, 0.55, 0.48) == "good"
+    assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
+    assert said(0.55, 0.55, 0.1) == "bad"  # a collapsed one, whatever its neighbours say
+    assert said(0.7, 0.7, 0.45) == "fair"
+
+
+def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
+    def said(trained, untrained, voxels, p):
+        values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
+        return answers({"classify-features": result_of(values)}, {})[2]
+
+    assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
+    assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
+    assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
+    assert answers({}, {})[2]["answer"] == "Not asked yet"

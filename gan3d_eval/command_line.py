@@ -1,0 +1,146 @@
+"""What every command shares: options with one spelling, log on stderr, the answer on stdout. Heavy imports live inside.
+
+stdout is a path, a small table, or `--json`; stderr is log and progress.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = [
+    "PathArg",
+    "cache_option",
+    "device_option",
+    "echo_result",
+    "feature_options",
+    "force_option",
+    "json_option",
+    "judged",
+    "judging_options",
+    "leak_option",
+    "print_leaderboard",
+    "print_series",
+    "reference_option",
+    "run_argument",
+    "samples_option",
+    "say",
+    "seed_option",
+    "split",
+    "threshold_option",
+]
+
+PathArg = click.Path(path_type=Path)
+
+run_argument = click.argument("run_dir", type=PathArg)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Root of every random choice."
+)
+force_option = click.option("--force", is_flag=True, help="Replace what is already there.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probabilities above it are occupied."
+)
+samples_option = click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
+reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
+cache_option = click.option("--no-cache", is_flag=True, help="Compute everything anew.")
+leak_option = click.option(
+    "--allow-leak", is_flag=True, help="Go on though more than a fifth of the held-out shapes stand in training, without these."
+)
+
+
+def judging_options(command: Any) -> Any:
+    """What every verb that judges samples against data takes."""
+    for option in (json_option, seed_option, cache_option, leak_option, samples_option, reference_option):
+        command = option(command)  # in reverse: decorators apply from the last
+    return command
+
+
+def feature_options(command: Any) -> Any:
+    """Which discriminator makes features, and whether any does."""
+    for option in (
+        device_option,
+        click.option("--features/--no-features", default=True, help="Use what D knows, where a discriminator is at hand."),
+        click.option("--features-from", type=PathArg, help="Run whose discriminator makes the features.  [default: RUN_DIR]"),
+    ):
+        command = option(command)
+    return command
+
+
+def say(line: str) -> None:
+    """Progress and log go to stderr."""
+    click.echo(line, err=True)
+
+
+def split(names: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Take the judging options out of a command's: the case, and what its verb takes of them."""
+    from gan3d_eval.cache import NO_CACHE, Cache
+    from gan3d_eval.judge import open_case
+
+    case = open_case(run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"))
+    return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
+
+
+def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
+    """A value with its interval, and what kind that is; nothing if the value is absent."""
+    value, interval = result["values"].get(key, ""), result["intervals"].get(key)
+    around = f" [{interval['low']:.4g}, {interval['high']:.4g}]" if interval else ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{text} {around} {interval['kind']}" if kind and interval else text + around
+
+
+def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
+    """The answer on stdout: all of it as JSON, or a small table of values with their intervals."""
+    if as_json:
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    from gan3d_eval.provenance import variants
+
+    values, wide = result["values"], {key.split("/")[0] for key in result["values"] if "/" in key}
+    for key in [key for key in values if key not in wide and "/" not in key]:
+        click.echo(f"{key:22} {shown(result, key, True)}")
+    if wide:  # a key with variants, `<key>/<variant>`, is a row of a table
+        columns = variants(values)
+        click.echo(f"{'':22} " + " ".join(f"{name:24}" for name in (result["options"]["column"], *columns)))
+        for key in dict.fromkeys(key.split("/")[0] for key in values if key.split("/")[0] in wide):
+            cells = [shown(result, name) for name in (key, *(f"{key}/{column}" for column in columns))]
+            click.echo(f"{key:22} " + " ".join(f"{cell:24}" for cell in cells).rstrip())
+    for key, reason in result["absent"].items():
+        click.echo(f"{key:22} absent: {reason}")
+    for note in result["notes"]:
+        say(f"note: {note}")
+    click.echo(f"{'protocol':22} {result['protocol']}")
+    click.echo(f"{'written to':22} {path}")
+
+
+def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
+    """A row for each state of the samples, then the result."""
+    if not as_json:
+        shown = [c for c in rows if c not in ("n", "jsd", "flagged_share") and "/" not in c]
+        click.echo(rows[shown].to_string(index=False, float_format="{:.3g}".format))
+    echo_result(result.to_dict(), path, as_json)
+
+
+def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    """Several runs in one table, and to OUT.csv and OUT.png."""
+    from gan3d_eval.files import atomic_file
+    from gan3d_eval.leaderboard import draw, leaderboard, table
+
+    rows = leaderboard(results)
+    if out:
+        with atomic_file(out.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
+        draw(rows, out.with_suffix(".png"))
+        say(f"written to {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
+    click.echo(json.dumps(results, indent=2, ensure_ascii=False) if as_json else table(rows))
+    if (groups := rows["protocol"].nunique()) > 1:
+        say(f"note: {groups} protocols; values of different ones do not compare (other n, resolution or held-out shapes)")

@@ -1,0 +1,153 @@
+"""The verbs that need no network: take in anybody's samples, judge, draw, report. Heavy imports live inside commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan3d_eval.command_line import (
+    PathArg,
+    echo_result,
+    json_option,
+    judged,
+    judging_options,
+    print_series,
+    reference_option,
+    run_argument,
+    samples_option,
+    say,
+    seed_option,
+    threshold_option,
+)
+
+__all__ = ["check_run", "curves", "gallery", "import_run", "paper_plots", "report", "threshold_sweep"]
+
+
+@click.command("import-run")
+@click.argument("source", type=PathArg)
+@run_argument
+@click.option("--dataset", type=PathArg, help="Dataset directory that the generator was trained on.")
+@click.option("--class", "classes", multiple=True, help="Which classes of it; repeat for several, default all.")
+@threshold_option
+def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], threshold: float) -> None:
+    """Make RUN_DIR from anybody's generated grids in SOURCE (.npy or .npz), so that every verb judges them."""
+    from gan3d_eval.import_run import import_run as make
+
+    run = make(source, run_dir, dataset, list(classes), threshold, sys.argv)
+    say(f"imported {len(run.samples())} shapes at {run.resolution}³")
+    click.echo(run.path)
+
+
+@click.command("check-run")
+@run_argument
+def check_run(run_dir: Path) -> None:
+    """List the rules of gan3d_eval/RUN_DIR.md that RUN_DIR breaks; exit code 3 if there are any."""
+    from gan3d_eval.check_run import check_run as check
+
+    broken = check(run_dir)
+    for rule, message in broken:
+        click.echo(f"rule {rule}: {message}")
+    say(f"{len(broken)} broken" if broken else "in order")
+    sys.exit(3 if broken else 0)
+
+
+@click.command("threshold-sweep")
+@run_argument
+@judging_options
+def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
+    """Does the verdict depend on the threshold? The same samples cut at 0.1 … 0.9 (needs `sample --probabilities`)."""
+    from gan3d_eval.threshold_sweep import threshold_sweep as verb
+
+    case, how = judged(run_dir, options)
+    result, rows = verb(case, say=say, **how)
+    print_series(result, rows, case.run.write_result(result, rows, case.suffix), as_json)
+
+
+@click.command("paper-plots")
+@click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
+@click.option("--out", type=PathArg, default=Path("paper"), help="Written: OUT.csv, OUT-accuracy.png, OUT-shapes.png.")
+@click.option("--theirs", type=PathArg, multiple=True, help="Shapes of the paper or of anyone, above ours; repeat for several.")
+@click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
+@threshold_option
+def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...], up: str, threshold: float) -> None:
+    """Beside the paper: published accuracies with ours (after classify-features), and their shapes above ours."""
+    from gan3d_eval import paper_plots as verb
+    from gan3d_eval.files import atomic_file
+    from gan3d_eval.run_dir import RunDir
+
+    runs = [RunDir.open(path) for path in run_dirs]
+    results = {str(run.path): run.results().get("classify-features", {}) for run in runs}
+    if missing := [name for name, result in results.items() if not result]:
+        say(f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}")
+    else:
+        rows = verb.comparison(results)
+        with atomic_file(out.with_suffix(".csv")) as temporary:
+            rows.to_csv(temporary, index=False)
+        verb.draw(rows, out.with_name(f"{out.name}-accuracy.png"))
+        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
+        click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
+        click.echo(out.with_name(f"{out.name}-accuracy.png"))
+    if theirs:
+        train = runs[0].training_set()[0] if runs[0].finds_dataset() else None
+        shapes = verb.read_shapes(theirs, up, threshold)
+        click.echo(verb.panel(shapes, runs[0].samples(), train, out.with_name(f"{out.name}-shapes.png")))
+    else:
+        say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")
+
+
+@click.command()
+@run_argument
+@json_option
+def curves(run_dir: Path, as_json: bool) -> None:
+    """Summarise and draw the training log, also of a run that is still training."""
+    from gan3d_eval.curves import curves as verb
+    from gan3d_eval.run_dir import RunDir
+
+    run = RunDir.open(run_dir)
+    result = verb(run)
+    echo_result(result.to_dict(), run.write_result(result), as_json)
+
+
+@click.command()
+@run_argument
+@reference_option
+@samples_option
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), default=32, help="Shapes on a sheet.")
+@click.option("--look", type=click.Choice(["cubes", "edges", "smooth"]), default="cubes", help="How shapes are drawn.")
+@click.option("--scale", type=click.IntRange(1, 8), default=1, help="Times as many pixels; 3 is print resolution.")
+@click.option("--transparent", is_flag=True, help="Nothing behind the shapes, instead of white.")
+@click.option("--format", "suffix", type=click.Choice(["png", "pdf", "svg"]), default="png", help="The report shows png only.")
+@click.option("--turntable", is_flag=True, help="Also the first samples from all sides, as a GIF.")
+@seed_option
+def gallery(
+    run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int, suffix: str, turntable: bool,
+    **paper: Any,
+) -> None:  # fmt: skip
+    """Draw contact sheets: samples, training shapes, nearest neighbours, best and worst, thresholds, training's progress."""
+    from gan3d_eval.gallery import gallery as verb
+    from gan3d_eval.run_dir import RunDir
+    from gan3d_eval.sheets import Paper
+
+    run = RunDir.open(run_dir)
+    train, test, _ = run.training_set(reference) if reference or run.finds_dataset() else (None, None, False)
+    soft = run.probabilities(samples)
+    result = verb(run, run.samples(samples), train, test, soft, n_samples, seed, Paper(**paper), f".{suffix}", turntable)
+    run.write_result(result)
+    for name, reason in result.absent.items():
+        say(f"no {name}: {reason}")
+    for picture in result.values.values():
+        click.echo(run.path / picture)
+
+
+@click.command()
+@click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
+@click.option("--out", type=PathArg, help="Written there.  [default: RUN_DIR/report.html; needed for several runs]")
+def report(run_dirs: tuple[Path, ...], out: Path | None) -> None:
+    """Write one self-contained page of all that is known about a run, or about several side by side; print its path."""
+    from gan3d_eval.report import report as verb
+    from gan3d_eval.run_dir import RunDir
+
+    click.echo(verb([RunDir.open(path) for path in run_dirs], out))

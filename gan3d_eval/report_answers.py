@@ -1,0 +1,106 @@
+"""The report's first words: what the results say to each question, and how far that carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["answers", "percent"]
+
+Answer = dict[str, str]
+NEAR, FAIR = 0.15, 0.25
+"""Beyond what real shapes of as many have: how far a 1-NN accuracy may be from ½ to be called good, and fair."""
+NOVEL = {
+    "no-evidence-of-copying": ("Yes, as far as the check can see", "good"),
+    "copying": ("No: it copies", "bad"),
+    "far-from-data": ("New, or just bad", "bad"),
+    "undecided": ("Undecided", "fair"),
+}
+
+
+def answers(results: dict[str, dict[str, Any]], run: dict[str, Any]) -> list[Answer]:
+    """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
+
+    A question whose verb was not run is answered by the command that does it.
+    """
+    found = [
+        _or_command("Is it real?", "compare", results, _real),
+        _or_command("Is it new?", "nn-check", results, _new),
+        _or_command("Are D's features any good?", "classify-features", results, _features),
+        _or_command("What do people say?", "human-eval", results, _people),
+    ]
+    failures = run.get("failures")
+    for failure in failures if isinstance(failures, list) else []:
+        if isinstance(failure, dict) and "name" in failure:
+            detail = f"at step {failure.get('step')}: {failure.get('diagnosis')}"
+            found.append(_answer("Did training fail?", str(failure["name"]).replace("-", " "), "bad", detail))
+    return found
+
+
+def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:
+    return {"question": question, "answer": answer, "tone": tone, "detail": detail}
+
+
+def _or_command(question: str, verb: str, results: dict[str, dict[str, Any]], judge: Any) -> Answer:
+    """The answer of the verb's result on the run's own data, or how to get one."""
+    command = "human-eval tally RESPONSES" if verb == "human-eval" else f"{verb} RUN_DIR"
+    if verb not in results:
+        return _answer(question, "Not asked yet", "none", f"python cli.py {command}")
+    said = judge(results[verb])
+    return _answer(question, *said) if said else _answer(question, "Cannot be said", "none", "see the reasons below")
+
+
+def _real(result: dict[str, Any]) -> tuple[str, str, str] | None:
+    values = result["values"]
+    keys = [f"one_nna_{kind}_l1" for kind in ("gen", "ref")]
+    if any(key not in values or f"{key}/real" not in values for key in keys) or not values.get("coverage_l1/real"):
+        return None
+    apart, floor = (max(abs(values[key + end] - 0.5) for key in keys) for end in ("", "/real"))
+    beyond, share = apart - floor, values["coverage_l1"] / values["coverage_l1/real"]
+    tone = "good" if beyond <= NEAR and share >= 0.9 else "fair" if beyond <= FAIR and share >= 0.75 else "bad"
+    word = {"good": "Nearly as real as data", "fair": "Partly", "bad": "No"}[tone]
+    detail = (
+        f"1-NN accuracy is {100 * apart:.0f} points off chance (real shapes: {100 * floor:.0f}); they cover {percent(share)} "
+        f"of what real shapes cover, and {percent(values.get('valid', 0))} have a usual volume."
+    )
+    return word, tone, detail
+
+
+def _new(result: dict[str, Any]) -> tuple[str, str, str] | None:
+    word = NOVEL.get(str(result["values"].get("verdict")))
+    if word is None:
+        return None
+    reason = next(iter(result["notes"]), "")
+    said = reason.partition(": ")[2] or reason
+    return *word, said[:1].upper() + said[1:]
+
+
+def _features(result: dict[str, Any]) -> tuple[str, str, str] | None:
+    values = result["values"]
+    untrained = [value for key, value in values.items() if key.startswith("accuracy/untrained")]
+    if "accuracy" not in values or not untrained:
+        return None
+    p, best = values.get("p_untrained", 1.0), max(untrained)
+    better = p <= 0.05 and values["accuracy"] > best
+    plain = max((value for key, value in values.items() if key.startswith("accuracy/voxels")), default=0.0)
+    word, tone = ("Better than untrained ones", "good") if better else ("No better than untrained ones", "bad")
+    if better and values["accuracy"] <= plain:
+        word, tone = "Better than untrained ones, not than plain voxels", "fair"
+    detail = f"{percent(values['accuracy'], 1)} of test shapes right; untrained D {percent(best, 1)} at best (p = {p:.2g})"
+    return word, tone, f"{detail}, plain voxels {percent(plain, 1)}." if plain else f"{detail}."
+
+
+def _people(result: dict[str, Any]) -> tuple[str, str, str] | None:
+    values, interval = result["values"], result["intervals"].get("fooling_rate")
+    if "fooling_rate" not in values:
+        return None
+    around = f" [{percent(interval['low'])}, {percent(interval['high'])}]" if interval else ""
+    return (
+        f"{percent(values['fooling_rate'])} taken for real",
+        "none",
+        f"Fooling rate{around}; below: what they said of real ones.",
+    )
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """0.912 → `91 %`, which no line break parts."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"

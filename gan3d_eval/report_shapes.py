@@ -1,0 +1,56 @@
+"""Shapes that the report lets its reader turn: the first samples, each with the training shape that nn-check found."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pandas as pd
+
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
+from gan3d_eval.voxels import VoxelSet
+
+__all__ = ["is_stale", "turned"]
+
+SHOWN = 24
+
+
+def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """`{d, shapes: [{name, bits, near, near_name, iou}]}` as the viewer takes them; None for a run without samples.
+
+    Neighbours come from nn-check's table, where that is of these samples and the run's dataset is at hand.
+    """
+    if not run.sample_names():
+        return None
+    gen = run.samples()
+    first = range(min(SHOWN, len(gen)))
+    shapes = [{"name": gen.names[i], "bits": _bits(gen, i)} for i in first]
+    result, table = results.get("nn-check"), run.path / "results" / "nn-check.csv"
+    if result and table.is_file() and not is_stale(run, result) and run.finds_dataset():
+        try:
+            train = run.training_set()[0]
+        except Gan3dError:  # another dataset stands there now: the report shows what it can
+            return {"d": gen.resolution, "shapes": shapes}
+        rows = pd.read_csv(table)
+        rows = rows[rows["set"] == "generated"]
+        for i, shape in enumerate(shapes):
+            near = int(rows["neighbour1_row"].iloc[i])
+            iou = 1 - float(rows["jaccard"].iloc[i]) if rows["neighbour1"].iloc[i] == train.names[near] else None
+            if iou is not None:
+                shape |= {"near": _bits(train, near), "near_name": train.names[near], "iou": f"{iou:.2f}"}
+    return {"d": gen.resolution, "shapes": shapes}
+
+
+def is_stale(run: RunDir, result: dict[str, Any]) -> bool:
+    """Whether a result is of samples that are not there any more, or have changed."""
+    samples = result["inputs"].get("samples") or {}
+    path, sha256 = str(samples.get("path")), samples.get("sha256")
+    if sha256 is None or not path.startswith("samples/"):
+        return False
+    name = path.removeprefix("samples/").removesuffix(".npz")
+    return name not in run.sample_names() or run.samples(name).sha256 != sha256
+
+
+def _bits(shapes: VoxelSet, row: int) -> str:
+    return base64.b64encode(shapes.packed[row].tobytes()).decode()

@@ -1,0 +1,206 @@
+"""The data verbs: get shapes, make a data set of them, look at it, hand it on. Heavy imports live inside commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan3d_eval.command_line import PathArg, force_option, json_option, samples_option, say, seed_option, split
+
+__all__ = ["audit", "describe", "download", "export", "prepare", "synthetic", "voxelizer", "voxelizer_options"]
+
+
+def voxelizer_options(command: Any) -> Any:
+    """How meshes become voxels; unset ones depend on the method."""
+    for option in (  # in reverse: decorators apply from the last
+        click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis of the source that points up."),
+        click.option("--margin", type=float, help="Meshes: voxels left empty on each side.  [default: 1; polygon2voxel: 0]"),
+        click.option("--solid/--surface", default=None, show_default=False,
+                     help="Meshes: fill what is enclosed, or keep the shell.  [default: solid; polygon2voxel: surface]"),
+        click.option("--method", type=click.Choice(["exact", "polygon2voxel"]), default="exact",
+                     help="Meshes: every voxel that is touched, or what Matlab's polygon2voxel marks, bit for bit."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def voxelizer(options: dict[str, Any]) -> Any:
+    """Take the voxeliser's settings out of a command's options; the slides' method has but one way."""
+    from gan3d_model.data.voxelize import Voxelizer
+
+    how = {key: options.pop(key) for key in ("resolution", "method", "solid", "margin", "up") if key in options}
+    plain = {"solid": False, "margin": 0.0} if how["method"] == "polygon2voxel" else {}
+    return Voxelizer(**plain | {key: value for key, value in how.items() if value is not None})
+
+
+@click.command()
+@click.argument("mesh_dir", type=PathArg)
+@click.option("--class", "classes", multiple=True, help="sofa, table, dresser, monitor; repeat for several, default all.")
+@click.option("--n-train", default=200, help="Training shapes per class.")
+@click.option("--n-test", default=50, help="Test shapes per class.")
+@seed_option
+def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: int, seed: int) -> None:
+    """Write procedural furniture as .off meshes in ModelNet's layout below MESH_DIR."""
+    from gan3d_model.data.synthetic import CLASSES, write_furniture
+
+    n = write_furniture(mesh_dir, list(classes) or list(CLASSES), n_train, n_test, seed)
+    say(f"wrote {n} meshes")
+    click.echo(mesh_dir)
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["modelnet10", "modelnet40"]))
+@click.argument("folder", type=PathArg, default=Path())
+@click.option("--mirror", "mirrors", multiple=True, help="Address of the archive itself, tried before the official one.")
+@click.option("--sha256", help="Expect this checksum, not the published one.")
+@force_option
+def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | None, force: bool) -> None:
+    """Fetch ModelNet's archive into FOLDER, resumably and checked, and print its path; prepare reads it as it is."""
+    from gan3d_model.data.download import download as run
+
+    click.echo(run(name, folder, mirrors, sha256, force, say))
+
+
+@click.command()
+@click.argument("source", type=PathArg)
+@click.argument("dataset_dir", type=PathArg)
+@click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis.")
+@click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
+@click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
+@click.option("--names", default="", help="Arrays: names of labels 0, 1, …, separated by commas.")
+@voxelizer_options
+@click.option(
+    "--fix",
+    default="",
+    help="drop-empty, dedupe (one of identical shapes stays, in train; none if labels differ), or both.",
+)
+@click.option("--scheduler", help="Address of a Dask cluster that sees SOURCE under the same path (tcp://host:8786).")
+@click.option("--audit/--no-audit", "check", default=True, help="Look for defects of the result.")
+@force_option
+def prepare(
+    source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, fix: str, check: bool, **options: Any
+) -> None:
+    """Make DATASET_DIR from SOURCE: meshes or voxel files in a folder or .zip, or one file of arrays; then audit it.
+
+    \b
+    python cli.py prepare ModelNet10.zip datasets/mn10-64 -r 64
+    python cli.py prepare modelnet10.npz datasets/mn10-32 -r 32 --fix drop-empty,dedupe
+    python cli.py prepare ShapeNet/ datasets/chairs -r 64 --up y --pattern '*.solid.binvox'
+
+    Interrupted at any moment, the same command goes on where it was.
+    """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    from gan3d_eval.audit import audit as verb
+    from gan3d_eval.audit import findings
+    from gan3d_model.config import RESOLUTIONS
+    from gan3d_model.data.prepare import prepare as run
+
+    how = voxelizer(options)
+    shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
+    for label, splits in shapes.info["counts"].items():
+        say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
+    for reason, count in shapes.info["rejected_for"].items():
+        say(f"left out, {count}: {reason}")
+    if shapes.info["rejected"]:
+        say(f"{shapes.info['rejected']} left out in all, listed in {dataset_dir}/rejected.csv")
+    leaking = int(shapes.table["flags"].str.contains("leaks").sum())
+    if leaking:
+        say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
+    found = findings(verb(shapes)[0]) if check else []
+    for finding in found:
+        say(f"audit: {finding}")
+    if found:
+        say(f"which shapes these are: python cli.py audit {dataset_dir} --out shapes.csv")
+    if how.resolution not in RESOLUTIONS:
+        fitting = ", ".join(map(str, RESOLUTIONS))
+        say(f"note: networks train at resolutions {fitting}; at {how.resolution} this set serves for judging only")
+    click.echo(dataset_dir)
+
+
+@click.command()
+@click.argument("path", type=PathArg)
+@click.option("--out", type=PathArg, help="Write the table, a row per file or shape, to this .csv.")
+@click.option("--strict", is_flag=True, help="Exit with 3 on empties, leaks, label conflicts, or unreadable files.")
+@json_option
+def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
+    """What is wrong with a mesh, a folder or .zip of meshes, or a dataset directory, before anyone relies on it?
+
+    \b
+    python cli.py audit chair_0001.off
+    python cli.py audit ModelNet10.zip --out meshes.csv
+    python cli.py audit datasets/mn10-32 --json
+    """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    if (path / "dataset.json").is_file():
+        from gan3d_eval.audit import audit as verb
+        from gan3d_eval.audit import findings, why_unfit
+        from gan3d_eval.voxels import VoxelSet
+
+        result, table = verb(VoxelSet.open(path))
+        answer, lines, unfit = result.to_dict(), findings(result) or ["no defect found"], why_unfit(result)
+    else:
+        from gan3d_model.data.audit_meshes import audit_meshes, report
+
+        table, answer = audit_meshes(path, say)
+        lines, unfit = report(answer), f"{len(answer['unreadable'])} files are unreadable" * bool(answer["unreadable"])
+    if out:
+        from gan3d_eval.files import atomic_file
+
+        with atomic_file(out) as temporary:
+            table.to_csv(temporary, index=False)
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+    if strict and unfit:
+        say(f"failed: {unfit}")
+        sys.exit(3)
+
+
+@click.command()
+@click.argument("datasets", type=PathArg, nargs=-1, required=True)
+@click.option("--out", type=PathArg, help="Draw the comparison to this .png.")
+@seed_option
+@json_option
+def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: bool) -> None:
+    """Data sets side by side: sizes, classes, occupancy, extents, symmetry, diversity; beside published figures."""
+    from gan3d_eval import describe as verb
+    from gan3d_eval.voxels import VoxelSet
+
+    result, rows, shapes = verb.describe([VoxelSet.open(path) for path in datasets], seed=seed)
+    if out:
+        say(f"drawn to {verb.draw(out, rows, shapes)}")
+    if as_json:
+        click.echo(json.dumps(result.to_dict() | {"rows": json.loads(rows.to_json(orient="records"))}, indent=2))
+        return
+    click.echo(verb.table(rows))
+    for note in result.notes:
+        click.echo(note)
+
+
+@click.command()
+@click.argument("source", type=PathArg)
+@click.argument("folder", type=PathArg)
+@click.option("--format", "kind", type=click.Choice(["mat", "binvox", "npz", "ply", "stl", "obj"]), required=True)
+@click.option("--surface", type=click.Choice(["marching-cubes", "cubes"]), default="marching-cubes", help="Meshes: how.")
+@click.option("--up", type=click.Choice(["z", "y"]), default="z", help="binvox: axis that is up in the file.")
+@click.option("--class", "classes", multiple=True, help="Datasets: only this class; repeat for several.")
+@samples_option
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), help="Only the first so many.")
+@force_option
+def export(
+    source: Path, folder: Path, classes: tuple[str, ...], samples: str | None, n_samples: int | None, **how: Any
+) -> None:
+    """Write the shapes of SOURCE, a dataset or a run's samples, into FOLDER for other programs."""
+    from gan3d_eval.export import export as verb
+    from gan3d_eval.run_dir import RunDir
+    from gan3d_eval.voxels import VoxelSet
+
+    is_dataset = (source / "dataset.json").is_file()
+    shapes = VoxelSet.open(source).select(list(classes)) if is_dataset else RunDir.open(source).samples(samples)
+    shapes = shapes.take(range(len(shapes))[:n_samples])
+    paths = verb(shapes, folder, **how)
+    skipped = (
+        f"; {len(shapes) - len(paths)} empty shapes have no mesh" if how["kind"] != "npz" and len(paths) < len(shapes) else ""
+    )
+    say(f"wrote {len(paths)} files{skipped}")
+    click.echo(folder)
