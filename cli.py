@@ -35,6 +35,7 @@ from gan3d_eval.command_line import (
     seed_option,
     split,
 )
+from gan3d_eval.human.commands import human_eval
 from gan3d_model import commands as model
 from gan3d_model.data import commands as data
 from studies import commands as studies
@@ -281,7 +282,7 @@ for command in (  # in the order in which data flows
     data.synthetic, data.download, data.prepare, data.audit, data.describe, studies.view, data.export,
     model.train, model.sample, evaluation.import_run,
     watch, evaluation.check_run, nn_check, compare, history, evaluation.threshold_sweep, classify_features,
-    model.explore, evaluation.paper_plots, evaluation.curves, evaluation.gallery, evaluation.report,
+    model.explore, evaluation.paper_plots, evaluation.curves, evaluation.gallery, human_eval, evaluation.report,
     studies.demo, studies.study, studies.bench,
 ):  # fmt: skip
     main.add_command(command)

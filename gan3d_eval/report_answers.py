@@ -42,7 +42,7 @@ def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:
 
 def _or_command(question: str, verb: str, results: dict[str, dict[str, Any]], judge: Any) -> Answer:
     """The answer of the verb's result on the run's own data, or how to get one."""
-    command = "human-eval tally RESPONSES" if verb == "human-eval" else f"{verb} RUN_DIR"
+    command = "human-eval serve RUN_DIR" if verb == "human-eval" else f"{verb} RUN_DIR"
     if verb not in results:
         return _answer(question, "Not asked yet", "none", f"python cli.py {command}")
     said = judge(results[verb])
@@ -90,15 +90,15 @@ def _features(result: dict[str, Any]) -> tuple[str, str, str] | None:
 
 
 def _people(result: dict[str, Any]) -> tuple[str, str, str] | None:
-    values, interval = result["values"], result["intervals"].get("fooling_rate")
-    if "fooling_rate" not in values:
+    values, intervals = result["values"], result["intervals"]
+    if not {"fooling_rate", "hit_rate"} <= set(values):
         return None
-    around = f" [{percent(interval['low'])}, {percent(interval['high'])}]" if interval else ""
-    return (
-        f"{percent(values['fooling_rate'])} taken for real",
-        "none",
-        f"Fooling rate{around}; below: what they said of real ones.",
+    around = intervals.get("fooling_rate_clustered") or intervals["fooling_rate"]
+    detail = (
+        f"Fooling rate [{percent(around['low'])}, {percent(around['high'])}] of {values['raters']} raters; of real shapes they "
+        f"said so in {percent(values['hit_rate'])}."
     )
+    return f"{percent(values['fooling_rate'])} taken for real", "none", detail
 
 
 def percent(share: float, digits: int = 0) -> str:

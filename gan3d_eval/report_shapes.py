@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from gan3d_eval.distances import jaccard_from_l1
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
@@ -34,11 +36,11 @@ def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | 
             return {"d": gen.resolution, "shapes": shapes}
         rows = pd.read_csv(table)
         rows = rows[rows["set"] == "generated"]
-        for i, shape in enumerate(shapes):
-            near = int(rows["neighbour1_row"].iloc[i])
-            iou = 1 - float(rows["jaccard"].iloc[i]) if rows["neighbour1"].iloc[i] == train.names[near] else None
-            if iou is not None:
-                shape |= {"near": _bits(train, near), "near_name": train.names[near], "iou": f"{iou:.2f}"}
+        near = rows["neighbour1_row"].to_numpy(np.int64)[: len(shapes)]
+        apart = jaccard_from_l1(rows["l1"].to_numpy(np.int64)[: len(near)], gen.volume[: len(near)], train.volume[near])
+        for shape, row, name, jaccard in zip(shapes, near, rows["neighbour1"], apart, strict=False):
+            if name == train.names[row]:
+                shape |= {"near": _bits(train, row), "near_name": name, "iou": f"{1 - jaccard:.2f}"}
     return {"d": gen.resolution, "shapes": shapes}
 
 

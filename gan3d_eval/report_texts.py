@@ -24,6 +24,10 @@ reaches, and a copying one too, which these measures cannot see."""),
     ("classify-features", "What D knows", "figures", """
 A linear machine on D's features, which were learned without labels. Beside it the same machine on discriminators that never
 trained, on the voxels themselves, pooled, and with shuffled labels: the gain over these is what training brought."""),
+    ("human-eval", "What people say", "figures", """
+How often people took generated shapes for real (the fooling rate), beside how often they said so of real ones (the hit rate):
+that is what a perfect generator reaches. d′ is 0 where the two cannot be told apart. Believe the clustered intervals: raters
+differ, and so do shapes. A generator that copies its training set fools everybody."""),
     ("history", "Over training", "figures", """
 The same measures at every checkpoint, of equally many shapes. The best one is chosen by the rule below the table, on held-out
 shapes: a choice among many flatters the chosen."""),
@@ -39,7 +43,7 @@ two groups differ. Recovery looks for real shapes in the latent space: training 
 Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
 how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),
 )  # fmt: skip
-OPTIONAL = ("classify-features", "history", "threshold-sweep", "explore")
+OPTIONAL = ("classify-features", "history", "threshold-sweep", "explore", "human-eval")
 """Sections that are left out where nothing was made."""
 LABELS = {
     "n": "Samples",
@@ -157,6 +161,22 @@ LABELS = {
         )
     },
     "a_recovered": "A = P(training shape is recovered better than held-out one)",
+    "raters": "Raters",
+    "answers": "Answers",
+    "failed_checks": "Raters left out: attention checks failed",
+    "too_few_checks": "… too few answered",
+    "fooling_rate": "Fooling rate: generated shapes called real",
+    "fooling_rate_clustered": "… allowing for raters and shapes that differ",
+    "hit_rate": "Hit rate: real shapes called real",
+    "hit_rate_clustered": "… allowing for raters and shapes that differ",
+    "d_prime": "d′ (0: cannot be told apart)",
+    "criterion": "Criterion (below 0: “real” comes easily)",
+    "alpha": "Agreement, Krippendorff's α",
+    "preferred": "Preferred, of its pairs",
+    "preferred_clustered": "… allowing for raters and shapes that differ",
+    "strength": "Bradley–Terry score (log-odds, of mean 0)",
+    "said_a": "Answers for A (0.5: no side is favoured)",
+    "median_seconds": "Median time to an answer, seconds",
     "steps": "Steps",
     "epochs": "Epochs",
     "seconds_per_epoch": "Seconds per epoch (median)",

@@ -14,6 +14,7 @@
 "use strict";
 
 class VoxelViewer {
+  static ROW = 2048;  // faces in a row of the texture that holds them
   static MISSING = "This browser cannot draw 3D shapes: WebGL 2 is missing or switched off.";
   static HELP = "Voxel shape in 3D. Arrow keys turn it, plus and minus zoom, 0 resets the view.";
 
@@ -39,7 +40,7 @@ class VoxelViewer {
     this.faces = VoxelViewer.faces(packed, d);
     this.d = d;
     if (this.works) this.upload();
-    return this.faces.length / 4;
+    return this.faces.starts[6];
   }
 
   paint(color) {
@@ -125,7 +126,8 @@ class VoxelViewer {
     this.canvas.replaceWith(message);
   }
 
-  /* Faces as (x, y, z, kind + 256 · shade) in 16 bits each; kind is twice the axis, plus one on the upper side. */
+  /* Faces as (x, y, z, kind + 256 · shade) in 16 bits each, in order of kind: twice the axis, plus one on the upper side.
+     `starts` of the result has where each kind begins, and the end. */
   static faces(packed, d) {
     const e = d + 6, strides = [e * e, e, 1];  // three empty voxels all around: the 5³ sums before a face stay inside
     const solid = new Uint8Array(e * e * e), around = [];
@@ -148,23 +150,18 @@ class VoxelViewer {
       const open = Math.min(1, Math.max(0, (1 - n / 125 - 0.15) / 0.45));  // the same as in render.py
       return Math.round(255 * (0.3 + 0.7 * open)) << 8;
     });
-    let count = 0;
+    const counts = [0, 0, 0, 0, 0, 0];
     const each = (take) => {
       for (let x = 3; x < d + 3; x++) for (let y = 3; y < d + 3; y++) for (let z = 3; z < d + 3; z++) {
         const at = (x * e + y) * e + z;
         if (solid[at]) for (let kind = 0; kind < 6; kind++) if (!solid[at + around[kind]]) take(x - 3, y - 3, z - 3, kind, at);
       }
     };
-    each(() => count++);
-    const faces = new Uint16Array(4 * count);
-    count = 0;
-    each((x, y, z, kind, at) => {
-      faces[count++] = x;
-      faces[count++] = y;
-      faces[count++] = z;
-      faces[count++] = kind + shades[closed[at + around[kind]]];
-    });
-    return faces;
+    each((x, y, z, kind) => counts[kind]++);
+    const starts = counts.reduce((sums, count) => [...sums, sums.at(-1) + count], [0]), next = starts.slice();
+    const rows = Math.max(1, Math.ceil(starts[6] / VoxelViewer.ROW)), faces = new Uint16Array(4 * VoxelViewer.ROW * rows);
+    each((x, y, z, kind, at) => faces.set([x, y, z, kind + shades[closed[at + around[kind]]]], 4 * next[kind]++));
+    return { data: faces, rows, starts };
   }
 
   build() {
@@ -179,18 +176,16 @@ class VoxelViewer {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
     this.uniforms = Object.fromEntries(["camera", "color", "light"].map((name) => [name, gl.getUniformLocation(program, name)]));
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    const face = gl.getAttribLocation(program, "face");
-    gl.enableVertexAttribArray(face);
-    gl.vertexAttribIPointer(face, 4, gl.UNSIGNED_SHORT, 0, 0);
-    gl.vertexAttribDivisor(face, 1);
+    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());  // faces are texels, six corners of two triangles each
+    for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.NEAREST);
     gl.enable(gl.DEPTH_TEST);
     gl.enable(gl.CULL_FACE);
   }
 
   upload() {
     if (!this.faces) return;
-    this.gl.bufferData(this.gl.ARRAY_BUFFER, this.faces, this.gl.STATIC_DRAW);
+    const gl = this.gl, { data, rows } = this.faces;
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA16UI, VoxelViewer.ROW, rows, 0, gl.RGBA_INTEGER, gl.UNSIGNED_SHORT, data);
     this.redraw();
   }
 
@@ -208,19 +203,29 @@ class VoxelViewer {
     gl.viewport(0, 0, width, height);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    if (!this.faces || !this.faces.length) return;
+    if (!this.faces) return;
     gl.uniformMatrix4fv(this.uniforms.camera, false, this.camera(width / height));
     gl.uniform3fv(this.uniforms.color, this.color);
     gl.uniform1fv(this.uniforms.light, this.light());
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.faces.length / 4);
+    const { eye } = this.pose(), { starts } = this.faces;
+    for (let kind = 0; kind < 6; kind++) {  // a kind whose outer sides all look away is not drawn
+      const shows = kind % 2 ? eye[kind >> 1] > 1 : eye[kind >> 1] < this.d - 1;
+      if (shows) gl.drawArrays(gl.TRIANGLES, 6 * starts[kind], 6 * (starts[kind + 1] - starts[kind]));
+    }
+  }
+
+  /* Where the camera stands, and its axes: backwards, right, up. */
+  pose() {
+    const { azimuth, elevation, zoom } = this.family.view, distance = 5.3 * this.d / zoom;
+    const back = [Math.cos(elevation) * Math.cos(azimuth), Math.cos(elevation) * Math.sin(azimuth), Math.sin(elevation)];
+    const right = [-Math.sin(azimuth), Math.cos(azimuth), 0];
+    const up = [back[1] * right[2] - back[2] * right[1], back[2] * right[0] - back[0] * right[2], back[0] * right[1] - back[1] * right[0]];
+    return { distance, back, right, up, eye: back.map((part) => this.d / 2 + distance * part) };
   }
 
   /* World to clip, column by column: a view angle of 18° from 5.3 sides away, as in render.py; the whole grid fits. */
   camera(aspect) {
-    const { azimuth, elevation, zoom } = this.family.view, d = this.d, distance = 5.3 * d / zoom;
-    const back = [Math.cos(elevation) * Math.cos(azimuth), Math.cos(elevation) * Math.sin(azimuth), Math.sin(elevation)];
-    const right = [-Math.sin(azimuth), Math.cos(azimuth), 0];
-    const up = [back[1] * right[2] - back[2] * right[1], back[2] * right[0] - back[0] * right[2], back[0] * right[1] - back[1] * right[0]];
+    const { distance, back, right, up } = this.pose(), d = this.d;
     const focal = Math.min(1, aspect) / Math.tan(Math.PI / 20), near = distance - 0.9 * d, far = distance + 0.9 * d;
     const move = (axis) => -(axis[0] + axis[1] + axis[2]) * d / 2;
     const deep = (far + near) / (near - far), matrix = [];
@@ -243,14 +248,17 @@ class VoxelViewer {
   }
 
   static VERTEX = `#version 300 es
-    in highp uvec4 face;
+    uniform highp usampler2D faces;
     uniform highp mat4 camera;
     uniform mediump vec3 color;
     uniform mediump float light[6];
     flat out mediump vec3 shaded;
     void main() {
+      int number = gl_VertexID / 6, at = gl_VertexID % 6;
+      highp uvec4 face = texelFetch(faces, ivec2(number % ${VoxelViewer.ROW}, number / ${VoxelViewer.ROW}), 0);
       int kind = int(face.w & 255u), axis = kind >> 1, side = kind & 1;
-      int u = side == 1 ? gl_VertexID & 1 : gl_VertexID >> 1, v = side == 1 ? gl_VertexID >> 1 : gl_VertexID & 1;
+      int square = at < 3 ? at : 6 - at;  // two triangles: 0 1 2, 3 2 1
+      int u = side == 1 ? square & 1 : square >> 1, v = side == 1 ? square >> 1 : square & 1;
       highp vec3 corner = vec3(face.xyz);
       corner[axis] += float(side);
       corner[(axis + 1) % 3] += float(u);

@@ -189,3 +189,12 @@ def bench_layers() -> None:
 @click.option("--repeats", default=5, help="Timed repeats of each.")
 def bench_precision() -> None:
     """float32 against bfloat16 on this CPU."""
+
+
+@benchmark("bench_human")
+@click.argument("run_dir", type=PathArg)
+@click.option("--raters", default=50, help="At once.")
+@click.option("--answers", default=40, help="Of each.")
+@click.option("--think", default=0.0, help="Seconds from a shape to its answer.")
+def bench_human() -> None:
+    """Many raters at once on the real server of a study: latency, and whether every answer is stored, once."""
