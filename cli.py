@@ -280,7 +280,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str,
 
 for command in (  # in the order in which data flows
     data.synthetic, data.download, data.prepare, data.audit, data.describe, studies.view, data.export,
-    model.train, model.sample, evaluation.import_run,
+    model.train, model.sample, model.import_run,
     watch, evaluation.check_run, nn_check, compare, history, evaluation.threshold_sweep, classify_features,
     model.explore, evaluation.paper_plots, evaluation.curves, evaluation.gallery, human_eval, evaluation.report,
     studies.demo, studies.study, studies.bench,

@@ -23,22 +23,7 @@ from gan3d_eval.command_line import (
     threshold_option,
 )
 
-__all__ = ["check_run", "curves", "gallery", "import_run", "paper_plots", "report", "threshold_sweep"]
-
-
-@click.command("import-run")
-@click.argument("source", type=PathArg)
-@run_argument
-@click.option("--dataset", type=PathArg, help="Dataset directory that the generator was trained on.")
-@click.option("--class", "classes", multiple=True, help="Which classes of it; repeat for several, default all.")
-@threshold_option
-def import_run(source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], threshold: float) -> None:
-    """Make RUN_DIR from anybody's generated grids in SOURCE (.npy or .npz), so that every verb judges them."""
-    from gan3d_eval.import_run import import_run as make
-
-    run = make(source, run_dir, dataset, list(classes), threshold, sys.argv)
-    say(f"imported {len(run.samples())} shapes at {run.resolution}³")
-    click.echo(run.path)
+__all__ = ["check_run", "curves", "gallery", "paper_plots", "report", "threshold_sweep"]
 
 
 @click.command("check-run")

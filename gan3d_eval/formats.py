@@ -1,13 +1,14 @@
 """Voxel files of other programs: read `.mat`, `.binvox`, `.npy`, `.npz`, `.npy.gz`; write `.mat` and `.binvox`.
 
-Untrusted files are data: nothing is unpickled, and no file may claim more than fits into memory. Grids come as they lie in
-the file, axes x, y, z of the file; which axis is up is for the caller to know (`turn_up`).
+Untrusted files are data: nothing is unpickled, and no file may promise more than it can hold or memory has. Grids come as they
+lie in the file, axes x, y, z of the file; which axis is up is for the caller to know (`turn_up`).
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -15,13 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io as scipy_io
 
-from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, check_memory, parse_arrays
+from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, parse_arrays
+from gan3d_eval.hdf5 import parse_hdf5
+from gan3d_eval.mat5 import parse_mat5
+from gan3d_eval.trust import RESAVE, check_promise, check_size
 
 __all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
 
 VOXEL_SUFFIXES = frozenset({".mat", ".binvox", ".npy", ".npz", ".npy.gz"})
 MAT_NAMES = ("Volume", "instance", "voxels")  # the slides', 3DShapeNets', others'
 MAX_SIDE = 1024
+MOST = 2**40
+"""Bytes: no limit but what the file's size can hold and the memory has."""
+HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
+"""How HDF5 begins, at the front of the file or behind MATLAB's own block."""
 
 
 class VoxelError(Gan3dError):
@@ -39,8 +47,13 @@ def turn_up(grids: NDArray[Any]) -> NDArray[Any]:
     return np.flip(np.swapaxes(grids, -1, -2), -2)
 
 
-def parse_voxels(stream: BinaryIO, suffix: str) -> dict[str, NDArray[Any]]:
-    """Parse a voxel file of the format `suffix` (one of `VOXEL_SUFFIXES`) from an open, seekable stream.
+def parse_voxels(stream: BinaryIO, suffix: str, most: int = MOST) -> dict[str, NDArray[Any]]:
+    """Parse a voxel file of the format `suffix` (one of `VOXEL_SUFFIXES`, or `.h5`) from an open, seekable stream.
+
+    Parameters
+    ----------
+    most : int
+        Bytes of numbers that may be read.
 
     Returns
     -------
@@ -50,19 +63,46 @@ def parse_voxels(stream: BinaryIO, suffix: str) -> dict[str, NDArray[Any]]:
     Raises
     ------
     VoxelError
-        Truncated, another format, objects instead of numbers, or more than fits into memory.
+        Truncated, another format, objects instead of numbers, or more than the file can hold, `most` or the memory.
     """
     try:
+        stored = check_size(stream, most)
         if suffix == ".binvox":
             return {"": _parse_binvox(stream.read())}
-        if suffix == ".mat":
-            return _parse_mat(stream)
-        return parse_arrays(cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream)
+        if suffix in {".mat", ".h5"}:
+            return _parse_mat(stream, most)
+        return _parse_numpy(stream, suffix, stored, most)
     except VoxelError:
         raise
-    except (*UNREADABLE, AttributeError, TypeError, NotImplementedError, scipy_io.matlab.MatReadError) as fault:
+    except (*UNREADABLE, AttributeError, TypeError) as fault:
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+        if isinstance(fault, Gan3dError):
+            raise VoxelError(reason) from None
+        if "allow_pickle" in reason:
+            raise VoxelError(f"holds Python objects (a pickle), which are not read (allow_pickle=False); {RESAVE}") from None
         raise VoxelError(f"cannot be read as {suffix} ({reason})") from None
+
+
+def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[str, NDArray[Any]]:
+    """NumPy's formats; what is promised is checked before it is unpacked or room is made for it."""
+    inside = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream
+    if suffix != ".npy.gz" and stream.read(2) == b"PK":
+        with zipfile.ZipFile(stream) as archive:
+            check_promise(sum(member.file_size for member in archive.infolist()), stored, most)
+    else:
+        inside.seek(0)
+        shape, dtype = _header(inside)
+        check_promise(math.prod(shape) * dtype.itemsize, stored, most)
+    inside.seek(0)
+    return parse_arrays(inside)
+
+
+def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype that an `.npy` promises."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -74,20 +114,15 @@ def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
     return grids[0]
 
 
-def _parse_mat(stream: BinaryIO) -> dict[str, NDArray[Any]]:
+def _parse_mat(stream: BinaryIO, most: int) -> dict[str, NDArray[Any]]:
     """The grids of a `.mat`: the variable with a known name, else all numeric ones with three axes or more."""
-    if b"MATLAB 7.3" in stream.read(128):
-        raise VoxelError("is a MATLAB 7.3 file; save it again in Matlab with: save(..., '-v7')")
+    head = stream.read(HDF5_BLOCK + len(HDF5))
     stream.seek(0)
-    # (SciPy reads and writes open files as well as names; its stubs know of names only)
-    listed = {name: shape for name, shape, _ in scipy_io.whosmat(cast(str, stream))}
-    known = [name for name in MAT_NAMES if name in listed][:1] or [name for name, shape in listed.items() if len(shape) >= 3]
-    check_memory(sum(8 * math.prod(listed[name]) for name in known))
-    stream.seek(0)
-    found = scipy_io.loadmat(cast(str, stream), variable_names=known)
-    arrays = {name: found[name] for name in known if name in found and found[name].dtype.kind in "biuf"}
+    if head.startswith((b"MATLAB 7.3", HDF5)) or head[HDF5_BLOCK:] == HDF5:
+        arrays, held = parse_hdf5(stream, MAT_NAMES, most), "no grid at its top"
+    else:
+        arrays, held = parse_mat5(stream.read(), MAT_NAMES, most)
     if not arrays:
-        held = ", ".join(f"{name} {shape}" for name, shape in listed.items()) or "nothing"
         raise VoxelError(f"holds no grid called {', '.join(MAT_NAMES)}, nor another; found {held}")
     return arrays
 

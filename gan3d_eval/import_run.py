@@ -1,79 +1,199 @@
-"""Make a run directory from somebody else's generated shapes, so that they are judged exactly as ours are.
+"""Make a run directory from somebody else's output, so that it is judged exactly as ours are.
 
-Reads `.npz` and `.npy` batches of grids; nothing is unpickled. What cannot be known from a batch of grids (prior, seed,
-training) is recorded as null, never guessed.
+Shapes come from arrays, Matlab's files, `.binvox`, tensors or meshes (`foreign.py`), in any encoding (`foreign_shapes.py`) and
+laid in any way (`orientation.py`); training logs become `metrics.csv`. What cannot be known (threshold of binary grids,
+prior, seed, training) is recorded as null, never guessed; what was found out or assumed is said, and recorded under `imported`
+in `run.json`. Weights are handed on to whoever can read them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
+import pandas as pd
 
-from gan3d_eval.files import file_hash, read_arrays
+from gan3d_eval.files import file_hash
+from gan3d_eval.foreign import Entry, Found, Readers, collect
+from gan3d_eval.foreign_shapes import Shapes, shapes_of
+from gan3d_eval.logs import MOST_BYTES as MOST_LOG
+from gan3d_eval.logs import read_log
+from gan3d_eval.orientation import Orientation, by_support, by_training_set, given
 from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, only_grids, pack
+from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["import_run"]
+__all__ = ["Imported", "gather"]
+
+MOST_REFUSALS = 100
+"""Of which the reasons are recorded."""
 
 
-def import_run(
-    source: Path, target: Path, dataset: Path | None, classes: list[str], threshold: float, command: list[str],
-) -> RunDir:  # fmt: skip
-    """Make the run directory `target` from the grids in `source`.
+@dataclasses.dataclass
+class Imported:
+    """What a source gives, ready to be written as a run.
+
+    Attributes
+    ----------
+    shapes : Shapes or None
+        Samples, laid as the dataset's are; None where there are weights only.
+    log : DataFrame or None
+        For `metrics.csv`.
+    weights : list of Entry
+        Files of weights.
+    notes : list of str
+        What was found out or assumed, for people; `facts` the same for `run.json`.
+    """
+
+    source: Path
+    dataset: Path | None = None
+    classes: list[str] = dataclasses.field(default_factory=list)
+    train: VoxelSet | None = None
+    shapes: Shapes | None = None
+    orientation: Orientation | None = None
+    log: pd.DataFrame | None = None
+    weights: list[Entry] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def resolution(self) -> int | None:
+        """Voxels along each axis of the shapes, where there are some."""
+        return self.shapes.resolution if self.shapes else None
+
+    def write(
+        self, target: Path, command: list[str], resolution: int | None = None, then: Callable[[RunDir], Any] = lambda run: None
+    ) -> RunDir:
+        """Make the run directory `target`; RunDirError if something stands there. Weights alone need a `resolution`.
+
+        `then` puts in what others read (weights). If anything fails, nothing is left.
+        """
+        record = dataset_record(target, self.train, self.dataset, self.classes) if self.train and self.dataset else None
+        category = "-".join(self.classes) or (record or {}).get("name") or self.source.name.split(".")[0] or "imported"
+        run = RunDir.create(
+            target,
+            {
+                "run_id": new_run_id(category, "imported", 0), "category": category,
+                "resolution": self.resolution or resolution, "status": "imported", "seed": None,
+                "dataset": record, "grid": self._grid(), "prior": None,
+                "producer": {"name": None, "version": None, "commit": None, "dirty": None},
+                "imported": {"source": self.source.name, "by": producer(), "notes": self.notes} | self.facts,
+                "software": software("numpy"), "command": command,
+            },
+        )  # fmt: skip
+        try:
+            if self.shapes:
+                self.shapes.write(run)
+            if self.log is not None:
+                run.write_metrics(self.log)
+            then(run)
+        except BaseException:
+            shutil.rmtree(target)  # made just now, and no run
+            raise
+        return run
+
+    def _grid(self) -> dict[str, Any]:
+        """How the grids lie and where they were cut, as far as that is known."""
+        facts: dict[str, Any] = {"axes": None, "up": None, "fill": None, "longest_side": None}
+        if self.orientation and self.orientation.decided:
+            theirs = (self.train.info.get("grid") or {}) if self.train else {"axes": "xyz", "up": "z"}
+            facts |= {key: theirs.get(key) for key in ("axes", "up")}
+        return facts | {"threshold": self.shapes.threshold if self.shapes else None}
+
+
+def gather(
+    source: Path, dataset: Path | None = None, classes: list[str] | None = None, threshold: float | None = None,
+    axes: str | None = None, up: str | None = None, pattern: str = "*", array: str | None = None, log: Path | None = None,
+    readers: Readers | None = None,
+) -> Imported:  # fmt: skip
+    """Read a stranger's output.
 
     Parameters
     ----------
     source : Path
-        `.npy`, or `.npz` with one array of grids: `(n, d, d, d)`, bool, 0/1, 0/255, −1/+1, or probabilities in [0, 1].
+        A file, a folder or a `.zip` with shapes, and perhaps weights and logs.
     dataset : Path, optional
-        Dataset directory of the shapes that the generator was trained on.
-    classes : list of str
+        Dataset directory of the shapes that the generator was trained on; samples smaller than these are padded, and samples
+        that lie otherwise are turned.
+    classes : list of str, optional
         Which classes of it (all, if empty).
-    threshold : float
-        Probabilities above it are occupied.
+    threshold : float, optional
+        Probabilities above it are occupied (0.5, if None); of shapes that were cut already, where they were.
+    axes, up : str, optional
+        How the grids lie, where the data must not decide (`orientation.given`).
+    pattern, array : str, optional
+        Which files, and which array in them.
+    log : Path, optional
+        Training log, if it is not in the source.
 
     Raises
     ------
-    RunDirError, VoxelError
-        Unreadable or unsuitable source, unknown class, another resolution than the dataset's, or `target` exists.
+    Gan3dError
+        Nothing usable; an unsuitable encoding, resolution or class; or a dataset is given, and the shapes do not tell how they
+        lie.
     """
+    if (source / "run.json").is_file():
+        raise RunDirError(f"{source} is a run directory already; every verb reads it as it is")
     if classes and dataset is None:
         raise RunDirError("--class needs --dataset: it says which classes of the dataset the generator was trained on")
-    grids = binarize(_read(source), threshold, str(source))
-    resolution = grids.shape[1]
-    record: dict[str, Any] | None = None
-    facts: dict[str, Any] = {}
-    if target.exists():
-        raise RunDirError(f"{target} already exists; a run never overwrites another: choose a new name")
-    if dataset is not None:
-        shapes = VoxelSet.open(dataset)
-        if shapes.resolution != resolution:
-            raise RunDirError(f"{source} holds {resolution}³ grids, but dataset {dataset} has {shapes.resolution}³")
-        train = shapes.select(classes, "train")
-        facts = shapes.info.get("grid") or {}
-        record = dataset_record(target, train, dataset, classes)
-    category = "-".join(classes) or (record or {}).get("name") or source.name.split(".")[0]
-    run = RunDir.create(
-        target,
-        {
-            "run_id": new_run_id(category, "imported", 0), "category": category, "resolution": resolution,
-            "status": "imported", "seed": None, "dataset": record, "grid": facts | {"threshold": threshold}, "prior": None,
-            "producer": {"name": None, "version": None, "commit": None, "dirty": None},
-            "imported": {"source": source.name, "sha256": file_hash(source), "by": producer()},
-            "software": software("numpy"), "command": command,
-        },
-    )  # fmt: skip
-    run.write_samples("final", occupancy=pack(grids))
-    return run
+    made = Imported(source, dataset, classes or [])
+    made.train = VoxelSet.open(dataset).select(made.classes, "train") if dataset else None
+    made.orientation = given(axes, up) if axes or up else None
+    found = collect(source, pattern, array, readers)
+    if log is not None:
+        found.logs = {log.name: read_log(Entry.of(log).read(MOST_LOG), "tfevents" in log.name)[0]}
+    made.weights, made.notes = found.weights, found.notes
+    made.facts = {"sha256": file_hash(source)} if source.is_file() else {"files": len(found.batches)}
+    if found.meshes and readers:
+        made.facts["voxelizer"] = readers.voxelizer
+        parameters = ", ".join(f"{key} {value}" for key, value in readers.voxelizer.items() if key != "up")
+        made.notes.append(f"meshes voxelised: {found.meshes}; {parameters}")
+    _take_refusals(made, found)
+    _take_log(made, found)
+    if found.batches:
+        _take_shapes(made, shapes_of(found, threshold, source))
+    return made
 
 
-def _read(source: Path) -> NDArray[Any]:
-    """The one array of grids in a file."""
-    if source.suffix not in {".npy", ".npz"}:
-        raise RunDirError(f"{source}: expected .npy or .npz, found {source.suffix or 'no suffix'}")
-    try:
-        return only_grids(read_arrays(source, RunDirError))
-    except VoxelError as fault:
-        raise RunDirError(f"{source} {fault}") from None
+def _take_shapes(made: Imported, shapes: Shapes) -> None:
+    """Lay the samples as the dataset's shapes lie, or up; by the data, where the user has not said how they lie."""
+    if made.train is not None:
+        shapes = shapes.padded(made.train, made.source)
+    values = shapes.occupied if shapes.probability is None else shapes.probability
+    if made.orientation is None:
+        made.orientation = by_support(shapes.occupied) if made.train is None else by_training_set(values, made.train)
+    found = made.orientation
+    if not found.decided and made.train is not None:  # they will be judged by it: not to know is an error
+        raise VoxelError(
+            f"{made.source}: {found.evidence}; say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
+        )
+    made.shapes = shapes.laid(found.pose)
+    made.notes += [*shapes.told, f"axes {found.pose} ({found.how}): {found.evidence}"]
+    if not found.decided:
+        made.notes.append("which axis is up is not known, so they stay as they lie; --up or --axes says it")
+    made.facts |= {"orientation": found.record(), "encoding": shapes.told}
+
+
+def _take_refusals(made: Imported, found: Found) -> None:
+    """Files that were refused, with reasons."""
+    if found.refused:
+        made.facts["refused"] = dict(list(found.refused.items())[:MOST_REFUSALS])
+        name, reason = next(iter(found.refused.items()))
+        more = f" (and {len(found.refused) - 1} more files)" if len(found.refused) > 1 else ""
+        made.notes.append(f"refused: {name} {reason}{more}")
+
+
+def _take_log(made: Imported, found: Found) -> None:
+    """The longest log, or all event files joined, the later before the earlier."""
+    if not found.logs:
+        return
+    names = [name for name in found.logs if "tfevents" in name]
+    names = names or [max(found.logs, key=lambda name: len(found.logs[name]))]
+    table = found.logs[names[-1]].set_index("step")
+    for name in names[-2::-1]:
+        table = table.combine_first(found.logs[name].set_index("step"))
+    made.log = table.sort_index().reset_index()
+    columns = ", ".join(str(column) for column in table.columns)
+    made.notes.append(f"training log from {', '.join(names)}: {len(table)} rows of {columns}")

@@ -205,7 +205,8 @@ class RunDir:
         if path.exists() and not force:
             raise RunDirError(f"{path} exists; pass --force to replace it")
         with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, resolution=np.int64(self.resolution), **arrays)
+            save = np.savez if "probability" in arrays else np.savez_compressed  # these shrink by a fifth only, at 20 MB/s
+            save(file, allow_pickle=False, resolution=np.int64(self.resolution), **arrays)
         return path
 
     # --- training log (rule 4) and checkpoints (rule 7) ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Train, draw samples, explore. Heavy imports live inside commands."""
+"""Train, draw samples, import, explore. Heavy imports live inside commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gan3d_eval.command_line import (
     threshold_option,
 )
 
-__all__ = ["explore", "sample", "train"]
+__all__ = ["explore", "import_run", "sample", "train"]
 
 
 class ConfigCommand(click.Command):
@@ -142,6 +142,82 @@ def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
     from gan3d_model.sample import sample as draw
 
     click.echo(draw(RunDir.open(run_dir), n_samples, **options))
+
+
+@click.command("import-run")
+@click.argument("source", type=PathArg)
+@run_argument
+@click.option("--dataset", type=PathArg, help="Dataset directory that the generator was trained on.")
+@click.option("--class", "classes", multiple=True, help="Which classes of it; repeat for several, default all.")
+@click.option("--axes", help="What the axes of the grids are, in order: xyz, zyx, xz-y …  [default: found from the shapes]")
+@click.option("--up", help="Which axis is up: z, y, x, -z …  [default: found from the shapes]")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Where probabilities are cut (0.5), or binary shapes were.")
+@click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*12000*'.")
+@click.option("--array", help="Which array holds the shapes, where a file has several.")
+@click.option("--log", type=PathArg, help="Training log: TensorBoard's events, CSV, text.  [default: what SOURCE has]")
+@click.option("--weights", type=PathArg, multiple=True, help="File of G, of D; repeat for both.  [default: what SOURCE has]")
+@click.option("--prior", type=click.Choice(["uniform", "normal", "normal0.33"]), help="Law of the latents; needed to draw any.")
+@click.option("--latent-scale", default=1.0, help="By which latents of that law were multiplied.")
+@click.option("--output", type=click.Choice(["sigmoid", "tanh"]), help="After G's last layer.  [default: as the shapes show]")
+@click.option("-r", "--resolution", type=int, help="Voxels along each axis: of meshes, of weights without shapes.")
+def import_run(
+    source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], prior: str | None, resolution: int | None,
+    weights: tuple[Path, ...], latent_scale: float, output: str | None, **how: Any,
+) -> None:  # fmt: skip
+    """Make RUN_DIR from what anybody's generator left in SOURCE: shapes, weights, logs; a file, a folder or a .zip.
+
+    \b
+    python cli.py import-run their_samples.npy runs/theirs --dataset datasets/mn10 --class sofa
+    python cli.py import-run their_run/ runs/theirs --prior normal0.33 --up y
+    """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    from gan3d_eval.foreign import Readers
+    from gan3d_eval.import_run import gather
+    from gan3d_eval.run_dir import RunDirError
+    from gan3d_model.data.as_dataset import mesh_reader
+    from gan3d_model.import_weights import write_weights
+    from gan3d_model.sample import sample as draw
+    from gan3d_model.tensors import parse_grids
+
+    if run_dir.exists():
+        raise RunDirError(f"{run_dir} already exists; a run never overwrites another: choose a new name")
+    found = gather(source, dataset, list(classes), readers=Readers(parse_grids, *mesh_reader(dataset, resolution)), **how)
+    if found.shapes is None and prior is None:
+        raise RunDirError(f"{source} holds weights and no shapes; say --prior (and --resolution), and some are drawn")
+    mapped = mapped_weights(found, weights, resolution, prior, latent_scale, output)
+
+    def fill(run: Any) -> None:
+        if mapped:
+            write_weights(run, mapped)
+        if found.shapes is None:
+            draw(run)
+
+    for note in [*found.notes, *(mapped.notes + mapped.matched if mapped else [])]:
+        say(note)
+    run = found.write(run_dir, sys.argv, resolution, fill)
+    drawn = "" if found.shapes else ", drawn from the weights, as none came with them"
+    say(f"imported {len(run.samples())} shapes at {run.resolution}³{drawn}")
+    click.echo(run.path)
+
+
+def mapped_weights(
+    found: Any, files: tuple[Path, ...], resolution: int | None, prior: str | None, scale: float, output: str | None
+) -> Any:
+    """Weights among what was found, or in `files`, for our networks; None, with a note, where shapes are there without."""
+    from gan3d_eval.files import Gan3dError
+    from gan3d_eval.foreign import Entry
+    from gan3d_model.import_weights import read_weights
+
+    entries, pose = [Entry.of(path) for path in files] or found.weights, found.orientation and found.orientation.pose
+    if not entries:
+        return None
+    output = output or ("tanh" if found.shapes and found.shapes.signed else "sigmoid")
+    try:
+        return read_weights(entries, found.resolution or resolution, prior, scale, output, pose)
+    except Gan3dError as fault:
+        if files or found.shapes is None:  # it is what was asked for
+            raise
+        found.notes.append(f"weights were not taken over: {fault}")
+        return None
 
 
 @click.command()

@@ -21,7 +21,8 @@ from gan3d_eval.run_dir import Gan3dError
 __all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "TrainConfig", "load_toml"]
 
 RESOLUTIONS = (16, 32, 64, 128)
-Prior = Literal["uniform", "normal", "normal0.33"]
+INNER_SIZES = (2, 4)
+Prior = Literal["uniform", "normal", "normal0.33", "unknown"]
 Schedule = Literal["constant", "step", "cosine"]
 Init = Literal["torch", "normal0.02"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -49,7 +50,9 @@ class TrainConfig:
     resolution: int = setting(64, "voxels along each axis: 16, 32, 64 or 128; by default the dataset's [paper: 64]", 16, 128)
     base_channels: int = setting(64, "width of D's layer at half of 64³; every other width is a multiple [paper: 64]", 1, 1024)
     latent_dim: int = setting(200, "dimension of z [paper: 200]", 1, 4096)
-    prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]")
+    inner_size: int = setting(4, "side of G's first map and D's last: 4 [paper], or 2 [slides' code at 32³]", 2, 4)
+    last_bias: bool = setting(False, "a bias in the last layer of G and of D [some ports; paper: none]")
+    prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]; unknown of imports")
 
     epochs: int = setting(500, "passes over the training shapes [slides: 500 for sofas]", 1, 10**6, free=True)
     batch_size: int = setting(32, "shapes per step [paper: 100, slides: 32]", 2, 4096)
@@ -98,6 +101,8 @@ class TrainConfig:
             self._check(field, hints[field.name])
         if self.resolution not in RESOLUTIONS:
             raise ConfigError(f"resolution {self.resolution} has no network; choose one of {', '.join(map(str, RESOLUTIONS))}")
+        if self.inner_size not in INNER_SIZES:
+            raise ConfigError(f"inner_size {self.inner_size} has no network; choose one of {', '.join(map(str, INNER_SIZES))}")
         for low, high in (("real_low", "real_high"), ("fake_low", "fake_high")):
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}")

@@ -30,7 +30,7 @@ from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import CheckpointError, Players, open_checkpoint, pick_device
+from gan3d_model.players import CheckpointError, Players, discriminator_for, open_checkpoint, pick_device
 
 __all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
@@ -68,8 +68,8 @@ class Extractor:
 
     @property
     def resolution(self) -> int:
-        """Voxels along each axis of what D sees: every block halves them, down to 4."""
-        return 4 << len(self.discriminator.blocks)
+        """Voxels along each axis of what D sees: every block halves them, down to what the head sees."""
+        return int(self.discriminator.head.kernel_size[0]) << len(self.discriminator.blocks)
 
     @property
     def dimension(self) -> int:
@@ -134,7 +134,7 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     content, config, path = open_checkpoint(run, step, torch.device("cpu"))  # Adam's moments need not go to the GPU
     if "discriminator" not in content:
         raise CheckpointError(f"{path} holds no discriminator; it has {', '.join(content)}")
-    discriminator = Discriminator(config.resolution, config.base_channels, config.spectral_norm)
+    discriminator = discriminator_for(config)
     try:
         discriminator.load_state_dict(content["discriminator"])
     except (RuntimeError, TypeError) as fault:

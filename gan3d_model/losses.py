@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gan3d_model.config import TrainConfig
+from gan3d_model.config import ConfigError, TrainConfig
 
 __all__ = [
     "discriminator_loss",
@@ -36,7 +36,9 @@ def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
 
 
 def draw_latents(config: TrainConfig, n: int, generator: torch.Generator) -> Tensor:
-    """Draw `(n, z) float32` latents from the config's prior: U[0,1], N(0,1) or N(0, 0.33²)."""
+    """Draw `(n, z) float32` latents from the config's prior: U[0,1], N(0,1) or N(0, 0.33²); ConfigError if it is unknown."""
+    if config.prior == "unknown":
+        raise ConfigError("the law of its latents is unknown, so none are drawn; import the weights again with --prior")
     if config.prior == "uniform":
         return torch.rand(n, config.latent_dim, generator=generator)
     latents = torch.randn(n, config.latent_dim, generator=generator)

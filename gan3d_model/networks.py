@@ -1,9 +1,11 @@
 """Generator and discriminator of Wu et al. 2016 (3D-GAN), at 16³, 32³, 64³ (the paper's) or 128³.
 
 One rule gives every width: a feature map of spatial size s has 32·base/s channels, base = 64 in the paper. At 64³ that is
-the paper's 512-256-128-64; at 32³ the layer next to the voxels falls away and the rest keeps its widths.
+the paper's 512-256-128-64; at 32³ the layer next to the voxels falls away and the rest keeps its widths. With an inner size
+of 2 the maps begin at 2³ instead of 4³, and one layer more leads to the same voxels: so the slides' port does at 32³.
 
-Five (at 64³) convolutions of kernel 4³, no bias, stride 2 and padding 1 but between 4³ and 1³ (stride 1, padding 0).
+Five (at 64³) convolutions of kernel 4³, no bias, stride 2 and padding 1 but between the inner size and 1³, where the kernel is
+the map itself.
 Batch normalisation stands before every activation but the last, in D's first layer too, as in the common PyTorch ports.
 Differs from paper: D returns logits (its sigmoid lives in the loss), so that labels outside [0, 1] are accepted.
 """
@@ -20,9 +22,9 @@ from torch.nn import functional
 __all__ = ["BatchNorm", "Discriminator", "FirstConv", "Generator", "LastConv", "channels"]
 
 
-def channels(resolution: int, base_channels: int) -> list[int]:
+def channels(resolution: int, base_channels: int, inner_size: int = 4) -> list[int]:
     """Widths of the feature maps of spatial size 4, 8, … resolution/2: 512, 256, 128, 64 for 64³ and base 64."""
-    sizes = itertools.takewhile(lambda size: size < resolution, (4 * 2**i for i in itertools.count()))
+    sizes = itertools.takewhile(lambda size: size < resolution, (inner_size * 2**i for i in itertools.count()))
     return [max(1, 32 * base_channels // size) for size in sizes]
 
 
@@ -70,17 +72,18 @@ class FirstConv(nn.Conv3d):
 
 
 class LastConv(nn.ConvTranspose3d):
-    """`ConvTranspose3d(C, 1, 4, stride=2, padding=1, bias=False)` by the same rearrangement (depth to space)."""
+    """`ConvTranspose3d(C, 1, 4, stride=2, padding=1, bias=bias)` by the same rearrangement (depth to space)."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, 1, 4, 2, 1, bias=False)
+    def __init__(self, channels: int, bias: bool = False) -> None:
+        super().__init__(channels, 1, 4, 2, 1, bias=bias)
 
     def forward(self, maps: Tensor, output_size: list[int] | None = None) -> Tensor:
         """`(B, C, d, d, d)` → `(B, 1, 2d, 2d, 2d)`."""
         b, m = len(maps), maps.shape[2] + 1
         blocks = functional.conv_transpose3d(maps, _kernel_of_blocks(self.weight))  # (B, 8, d+1, d+1, d+1)
         padded = blocks.view(b, 2, 2, 2, m, m, m).permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * m, 2 * m, 2 * m)
-        return padded[:, :, 1:-1, 1:-1, 1:-1]
+        voxels = padded[:, :, 1:-1, 1:-1, 1:-1]
+        return voxels if self.bias is None else voxels + self.bias
 
 
 def _kernel_of_blocks(weight: Tensor) -> Tensor:
@@ -91,13 +94,15 @@ def _kernel_of_blocks(weight: Tensor) -> Tensor:
 class Generator(nn.Module):
     """Map latents `(B, z)` to occupancy probabilities `(B, D, D, D)` in [0, 1]. Shapes below: D = 64, base 64."""
 
-    def __init__(self, resolution: int = 64, base_channels: int = 64, latent_dim: int = 200) -> None:
+    def __init__(
+        self, resolution: int = 64, base_channels: int = 64, latent_dim: int = 200, inner_size: int = 4, bias: bool = False
+    ) -> None:
         super().__init__()
-        widths = channels(resolution, base_channels)
-        layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], 4, bias=False)]  # (B, 512, 4, 4, 4)
+        widths = channels(resolution, base_channels, inner_size)
+        layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], inner_size, bias=False)]  # (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise(widths):  # (B, 256, 8, 8, 8), (B, 128, 16, …), (B, 64, 32, …)
             layers += [BatchNorm(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
-        layers += [BatchNorm(widths[-1]), nn.ReLU(), LastConv(widths[-1])]
+        layers += [BatchNorm(widths[-1]), nn.ReLU(), LastConv(widths[-1], bias)]
         self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
         self.latent_dim = latent_dim
 
@@ -113,15 +118,22 @@ class Discriminator(nn.Module):
     With `spectral_norm` every weight is divided by its largest singular value (Miyato et al. 2018, one power iteration).
     """
 
-    def __init__(self, resolution: int = 64, base_channels: int = 64, spectral_norm: bool = False) -> None:
+    def __init__(
+        self,
+        resolution: int = 64,
+        base_channels: int = 64,
+        spectral_norm: bool = False,
+        inner_size: int = 4,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        widths = channels(resolution, base_channels)[::-1]
+        widths = channels(resolution, base_channels, inner_size)[::-1]
         blocks = []  # (B, 64, 32, 32, 32), (B, 128, 16, …), (B, 256, 8, …), (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise([1, *widths]):
             conv = FirstConv(after) if before == 1 else nn.Conv3d(before, after, 4, 2, 1, bias=False)
             blocks.append(nn.Sequential(conv, BatchNorm(after), nn.LeakyReLU(0.2)))
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Conv3d(widths[-1], 1, 4, bias=False)  # (B, 1, 1, 1, 1)
+        self.head = nn.Conv3d(widths[-1], 1, inner_size, bias=bias)  # (B, 1, 1, 1, 1)
         if spectral_norm:
             for layer in [*self.modules()]:
                 if isinstance(layer, nn.Conv3d):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,33 @@ from torch import Tensor, nn
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
 from gan3d_model.networks import BatchNorm, Discriminator, Generator
+from gan3d_model.tensors import FAULTS
 
-__all__ = ["CheckpointError", "Players", "open_checkpoint", "pick_device", "read_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "Players",
+    "discriminator_for",
+    "generator_for",
+    "open_checkpoint",
+    "pick_device",
+    "read_checkpoint",
+]
 
 FORMAT = 3
 
 
 class CheckpointError(Gan3dError):
     """A checkpoint that is missing, truncated, of another architecture, or holds more than tensors."""
+
+
+def generator_for(config: TrainConfig) -> Generator:
+    """A new G of the layout that `config` says."""
+    return Generator(config.resolution, config.base_channels, config.latent_dim, config.inner_size, config.last_bias)
+
+
+def discriminator_for(config: TrainConfig) -> Discriminator:
+    """A new D of the layout that `config` says."""
+    return Discriminator(config.resolution, config.base_channels, config.spectral_norm, config.inner_size, config.last_bias)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -57,8 +75,7 @@ class Players:
         """Build both players under `config.seed`, and their optimisers."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            generator = Generator(config.resolution, config.base_channels, config.latent_dim)
-            discriminator = Discriminator(config.resolution, config.base_channels, config.spectral_norm)
+            generator, discriminator = generator_for(config), discriminator_for(config)
             for layer in [*generator.modules(), *discriminator.modules()]:
                 if isinstance(layer, BatchNorm):
                     layer.shared = config.sync_batch_norm
@@ -107,10 +124,13 @@ class Players:
         return {name: part.state_dict() for name, part in self._parts().items() if part is not None} | {"recent": self.recent}
 
     def load(self, checkpoint: dict[str, Any], path: Path) -> None:
-        """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture."""
+        """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture.
+
+        What an imported one lacks (D, optimisers) stays as it was built; G has to be there.
+        """
         self.recent = checkpoint["recent"]
         for name, part in self._parts().items():
-            if part is None:
+            if part is None or (checkpoint.get("imported") and name not in checkpoint and name != "generator"):
                 continue
             try:
                 part.load_state_dict(checkpoint[name])
@@ -168,7 +188,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as fault:
+    except FAULTS as fault:
         reason = str(fault).split("\n")[0][:120]
         raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

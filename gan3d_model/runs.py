@@ -14,7 +14,9 @@ __all__ = ["check_fit", "check_space", "create_run", "resume_run", "total_steps"
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
-    """Refuse shapes that `config` cannot train on: another resolution, or fewer than one batch (ConfigError)."""
+    """Refuse what cannot be trained: shapes of another resolution, fewer than one batch, an unknown prior (ConfigError)."""
+    if config.prior == "unknown":
+        raise ConfigError("prior is unknown; training needs one to draw latents from: uniform, normal or normal0.33")
     if shapes.resolution != config.resolution:
         raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
     if len(shapes) < config.batch_size:
@@ -67,6 +69,8 @@ def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     ConfigError
         Listing each difference.
     """
+    if run.meta["status"] == "imported":
+        raise ConfigError(f"{run.path} was imported: how it was trained is unknown, so it cannot be resumed; train a new run")
     old = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
     if changed := old.differences(config):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")

@@ -144,7 +144,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["sample", "RUN", "-n", "0", "--name", "x"], 1, "0 samples asked for"),
     (["sample", "RUN", "-n", "1"], 1, "--force"),
     (["demo", "--class", "boat", "--out", "NEW"], 1, "no class boat"),
-    (["import-run", "RUN", "NEW"], 1, "expected .npy or .npz"),
+    (["import-run", "RUN", "NEW"], 1, "is a run directory already"),
 ])  # fmt: skip
 def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_dir, tmp_path, arguments, code, line):
     places = {

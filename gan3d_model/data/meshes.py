@@ -21,6 +21,11 @@ from gan3d_model.data.topology import index_base
 __all__ = ["MESH_SUFFIXES", "Mesh", "parse_mesh", "read_mesh"]
 
 MESH_SUFFIXES = frozenset({".off", ".obj", ".ply", ".stl", ".glb"})
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What damaged files make trimesh raise."""
 HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:#[^\r\n]*\s+)*(?:ST)?C?N?OFF(?![A-Z])")
 
 
@@ -84,7 +89,7 @@ def _parse_other(data: bytes, suffix: str) -> tuple[NDArray[np.float64], NDArray
     try:
         mesh = trimesh.load_mesh(io.BytesIO(data), file_type=suffix[1:], process=False)
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as fault:
+    except FAULTS as fault:
         raise VoxelError(f"is damaged, or no {suffix} file (trimesh: {_brief(fault)})") from None
     if len(faces) == 0:
         raise VoxelError("has no faces")

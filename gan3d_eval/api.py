@@ -1,0 +1,161 @@
+"""The verdict from Python: `gan3d_eval.judge(train, test, gen)`, to be printed or written as a run directory.
+
+Thin: `nn_check` says whether the samples are copies, `compare` whether they are real and all of it. Both can be called
+themselves, with more options, on `VoxelSet.from_grids(…)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gan3d_eval import compare as comparison
+from gan3d_eval.compare import compare
+from gan3d_eval.embedding import Embedding
+from gan3d_eval.import_run import gather
+from gan3d_eval.nn_check import nn_check
+from gan3d_eval.orientation import AS_THEY_LIE, by_training_set
+from gan3d_eval.run_dir import Result, RunDir, RunDirError, new_run_id, producer, software
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize
+
+__all__ = ["Grids", "Judgement", "judge"]
+
+Grids: TypeAlias = "VoxelSet | NDArray[np.generic] | Path | str"
+"""A `VoxelSet`; an array `(n, d, d, d)`: booleans, 0/1, 0/255, −1/+1 or probabilities; a file of such; a dataset directory."""
+SHOWN = {"exact_copies": "exact copies", "flagged_share": "share flagged (5 % expected)", "a_far": "A (½: as far as held-out)"}
+MEASURES = {"one_nna_l1": "1-NNA (½: like real)", "coverage_l1": "COV", "mmd_jaccard": "MMD", "valid": "valid share"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What `judge` found.
+
+    Attributes
+    ----------
+    novelty, realism : Result
+        Of `nn_check` and of `compare`, with `values`, `intervals` and `notes`; `realism` is None where `why_not` says.
+    samples, measures : DataFrame
+        A row per shape, and a row per set and measure.
+    notes : list of str
+        What else should be known.
+    """
+
+    gen: VoxelSet
+    novelty: Result
+    samples: pd.DataFrame
+    realism: Result | None
+    measures: pd.DataFrame | None
+    why_not: str
+    notes: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """`copying`, `no-evidence-of-copying`, `far-from-data` or `undecided`."""
+        return str(self.novelty.values["verdict"])
+
+    def __str__(self) -> str:
+        """The verdict, the main values with their intervals, and what was found with them."""
+        lines = [f"{'verdict':40} {self.verdict}"]
+        for result, names in ((self.novelty, SHOWN), (self.realism, MEASURES)):
+            for key, label in names.items() if result else ():
+                lines += _line(result, key, label)
+        lines += [f"{'comparison':40} none: {self.why_not}"] if self.why_not else []
+        notes = [*self.notes, *self.novelty.notes, *(self.realism.notes if self.realism else [])]
+        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+    def write(self, path: Path | str) -> RunDir:
+        """Make a run directory with samples, results and figures, that `report` and every verb can read."""
+        run = RunDir.create(
+            Path(path),
+            {
+                "run_id": new_run_id("judged", "imported", 0), "category": "judged", "resolution": self.gen.resolution,
+                "status": "imported", "seed": None, "dataset": None, "prior": None,
+                "grid": dict.fromkeys(("axes", "up", "fill", "longest_side", "threshold")),
+                "producer": {"name": None, "version": None, "commit": None, "dirty": None},
+                "imported": {"source": "Python", "by": producer(), "notes": self.notes},
+                "software": software("numpy"), "command": sys.argv,
+            },
+        )  # fmt: skip
+        run.write_samples("final", occupancy=np.asarray(self.gen.packed), names=np.array(self.gen.names))
+        run.write_result(self.novelty, self.samples)
+        if self.realism and self.measures is not None:
+            run.write_result(self.realism, self.measures)
+            comparison.draw(run, self.measures)
+        return run
+
+
+def judge(
+    train: Grids, test: Grids | None, gen: Grids, *, threshold: float = 0.5, seed: int = 0, features: Embedding | None = None
+) -> Judgement:
+    """Judge generated shapes: are they copies of `train`, and are they like `test`?
+
+    Parameters
+    ----------
+    train : Grids
+        Exactly the shapes that the generator was trained on.
+    test : Grids or None
+        Shapes of the same kind that it never saw; without them nothing is said about realism. A dataset directory is read
+        by its split, so that `train` and `test` may name the same.
+    gen : Grids
+        Generated shapes, laid as the others are, at the same resolution; at least 10, better 1000.
+    threshold : float
+        Probabilities above it are occupied.
+    features : Embedding, optional
+        A network's features, for further measures (`gan3d_eval.embedding`).
+
+    Returns
+    -------
+    Judgement
+
+    Raises
+    ------
+    Gan3dError
+        Grids of different resolutions, or that are none.
+    """
+    known, unseen = _set(train, "train", threshold), None if test is None else _set(test, "test", threshold)
+    samples = _set(gen, "test", threshold)
+    novelty, rows = nn_check(
+        known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
+    )
+    realism, measures, why_not = None, None, ""
+    try:
+        realism, measures = compare(
+            known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
+        )
+    except VoxelError as fault:
+        why_not = str(fault)
+    lie = by_training_set(samples.grids(slice(200)), known, seed)
+    notes = []
+    if lie.decided and lie.pose != AS_THEY_LIE:
+        notes.append(f"the samples seem to lie otherwise than the training set: turn them by {lie.pose} ({lie.evidence})")
+    return Judgement(samples, novelty, rows, realism, measures, why_not, notes)
+
+
+def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
+    """Grids in any of the forms that are taken."""
+    if isinstance(grids, VoxelSet):
+        return grids
+    if isinstance(grids, str | Path):
+        path = Path(grids)
+        if (path / "dataset.json").is_file():
+            return VoxelSet.open(path).select([], split)
+        shapes = gather(path, threshold=threshold, axes="xyz").shapes
+        if shapes is None:
+            raise RunDirError(f"{path} holds no shapes")
+        return VoxelSet.from_grids(shapes.occupied, shapes.names)
+    return VoxelSet.from_grids(binarize(grids, threshold))
+
+
+def _line(result: Result | None, key: str, label: str) -> list[str]:
+    """A value with its interval, if it is there."""
+    if result is None or key not in result.values:
+        return []
+    value, interval = result.values[key], result.intervals.get(key)
+    around = f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
+    return [f"{label:40} {value:.3g}{around}"]

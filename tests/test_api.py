@@ -1,0 +1,96 @@
+"""The verdict from Python, as the page says it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import boxes
+
+from gan3d_eval.api import judge
+from gan3d_eval.check_run import check_run
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.report import report
+from gan3d_eval.voxels import VoxelSet
+
+ROOT = Path(__file__).parents[1]
+TRAIN, TEST, GEN = (boxes(n, seed) for n, seed in ((60, 1), (40, 2), (30, 3)))
+
+
+@pytest.fixture(scope="module")
+def honest():
+    return judge(TRAIN, TEST.astype(np.uint8) * 255, VoxelSet.from_grids(GEN))
+
+
+def test_an_honest_sampler_is_judged_and_the_run_directory_keeps_to_the_contract(honest, tmp_path):
+    assert honest.verdict in {"no-evidence-of-copying", "undecided"}
+    assert honest.novelty.values["exact_copies"] == 0
+    assert honest.realism.values["n"] == 30
+    assert honest.why_not == ""
+    text = str(honest)
+    assert text.startswith(f"{'verdict':40} {honest.verdict}")
+    assert "1-NNA" in text
+    run = honest.write(tmp_path / "run")
+    assert check_run(run.path) == []
+    assert set(run.results()) == {"compare", "nn-check"}
+    assert len(run.samples()) == 30
+    assert report([run]).is_file()
+    with pytest.raises(Gan3dError, match="already exists"):
+        honest.write(tmp_path / "run")
+
+
+def test_a_copycat_is_caught_and_without_held_out_shapes_nothing_is_said_of_realism(tmp_path):
+    np.savez(tmp_path / "gen.npz", samples=TRAIN[:25].astype(np.float32))
+    verdict = judge(TRAIN, None, tmp_path / "gen.npz")
+    assert verdict.verdict == "copying"
+    assert verdict.novelty.values["exact_copies"] == 25
+    assert verdict.realism is None
+    assert "held-out" in verdict.why_not
+    assert "none: " in str(verdict)
+
+
+def test_a_dataset_is_read_by_its_split(dataset_dir):
+    verdict = judge(dataset_dir, dataset_dir, str(dataset_dir))
+    assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
+
+
+@pytest.mark.parametrize(
+    "gen", [np.zeros((3, 4, 4)), np.full((3, 16, 16, 16), 7.0), boxes(5, 0, 16)[:, :8, :8, :8], "no/such/file.npy"]
+)
+def test_what_cannot_be_judged_is_refused_in_words(gen):
+    with pytest.raises(Gan3dError):
+        judge(TRAIN, TEST, gen)
+
+
+def test_importing_the_package_is_cheap_and_its_page_says_what_works(tmp_path):
+    page = (ROOT / "docs/bring-your-own-gan.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("runs/theirs", str(tmp_path / "run"))
+    program = f"""
+import sys
+import gan3d_eval
+assert not {{"numpy", "pandas", "torch", "scipy"}} & set(sys.modules)
+assert gan3d_eval.__all__ == ["Judgement", "__version__", "judge"]
+from test_api import GEN as gen, TEST as test, TRAIN as train
+{code}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verdict" in done.stdout
+    assert check_run(tmp_path / "run") == []
+
+
+def test_the_page_names_real_commands():
+    from cli import main
+
+    page = (ROOT / "docs/bring-your-own-gan.md").read_text()
+    assert set(re.findall(r"cli\.py ([a-z][a-z-]+)", page)) <= set(main.commands)

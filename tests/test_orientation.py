@@ -1,0 +1,140 @@
+"""How a stranger's grids lie is found where the shapes tell it, and left undecided where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.orientation import AS_THEY_LIE, POSES, by_support, by_training_set, given
+from gan3d_eval.voxels import VoxelSet, turn_up
+
+BLOB = np.random.default_rng(0).random((2, 5, 5, 5))
+
+
+def inverse(pose):
+    return next(back for back in POSES if back.after(pose) == AS_THEY_LIE)
+
+
+def chairs(n, seed=0, d=24):
+    """Chairs, z up: a seat on four legs, and a back on one side; no two alike."""
+    random, grids = np.random.default_rng(seed), np.zeros((n, d, d, d), np.bool_)
+    for grid in grids:
+        w, deep, seat, high, leg = (random.integers(*r) for r in ((5, 9), (5, 8), (7, 11), (17, 22), (1, 3)))
+        x0, x1, y0, y1 = d // 2 - w, d // 2 + w, d // 2 - deep, d // 2 + deep
+        for x in (x0, x1 - leg):
+            for y in (y0, y1 - leg):
+                grid[x : x + leg, y : y + leg, 1:seat] = True
+        grid[x0:x1, y0:y1, seat : seat + 2] = True
+        grid[x0:x1, y1 - 2 : y1, seat:high] = True
+    return grids
+
+
+def test_there_are_48_poses_24_of_them_turns_and_each_is_undone_by_another():
+    assert len(set(POSES)) == 48
+    assert sum(pose.is_turn for pose in POSES) == 24
+    for pose in POSES:
+        assert np.array_equal(inverse(pose)(pose(BLOB)), BLOB)
+        assert given(str(pose), None).pose == pose
+        for other in POSES[::7]:
+            assert np.array_equal(pose.after(other)(BLOB), pose(other(BLOB)))
+
+
+def test_what_is_said_is_done():
+    assert np.array_equal(given(None, "y").pose(BLOB), turn_up(BLOB))
+    assert np.array_equal(given("zyx", None).pose(BLOB), BLOB.transpose(0, 3, 2, 1))
+    assert np.array_equal(given("x-yz", None).pose(BLOB), BLOB[:, :, ::-1])
+    assert np.array_equal(given("zyx", "y").pose(BLOB), turn_up(BLOB.transpose(0, 3, 2, 1)))
+    for up in ("x", "y", "z", "-x", "-y", "-z"):
+        pose = given(None, up).pose
+        assert pose.is_turn
+        assert pose.up == ("xyz".index(up[-1]), up[0] == "-")
+
+
+@pytest.mark.parametrize(
+    ("axes", "up"), [("xy", None), ("xxz", None), ("abc", None), ("x y z", None), (None, "w"), ("--xyz", None)]
+)
+def test_what_is_no_axis_is_refused(axes, up):
+    with pytest.raises(Gan3dError, match="expected"):
+        given(axes, up)
+
+
+@pytest.mark.parametrize("pose", POSES[::5], ids=str)
+def test_samples_are_laid_as_the_training_set_lies_up_to_its_own_mirror_image(pose):
+    train = VoxelSet.from_grids(chairs(60, 1))
+    found = by_training_set(inverse(pose)(chairs(40, 2)), train)
+    assert found.how == "training-set"
+    mirrored = given("-xyz", None).pose.after(pose)
+    assert found.pose in {pose, mirrored}
+    assert found.margin > 0.1
+    assert "not to be told from" in found.evidence
+
+
+def test_samples_that_lie_well_stay_though_their_mirror_images_lie_as_well():
+    found = by_training_set(chairs(40, 2), VoxelSet.from_grids(chairs(60, 1)))
+    assert found.pose == AS_THEY_LIE
+    assert found.decided
+
+
+def test_a_pose_is_a_turn_where_a_mirror_image_would_do_as_well():
+    train = VoxelSet.from_grids(chairs(60, 1))
+    y_up = inverse(given(None, "y").pose)(chairs(40, 2))
+    assert by_training_set(y_up, train).pose == given(None, "y").pose
+
+
+@pytest.mark.parametrize("samples", [
+    np.random.default_rng(0).random((40, 24, 24, 24)) < 0.2, chairs(3), np.zeros((20, 24, 24, 24), np.bool_),
+    np.ones((20, 24, 24, 24), np.bool_),
+])  # fmt: skip
+def test_noise_too_few_and_nothing_are_undecided(samples):
+    train = VoxelSet.from_grids(chairs(60, 1))
+    assert not by_training_set(samples, train).decided
+    assert not by_support(samples).decided
+    assert by_support(samples).pose == AS_THEY_LIE
+
+
+@pytest.mark.parametrize("up", ["z", "y", "-y", "x", "-z"])
+def test_without_a_training_set_the_axis_that_is_up_is_found(up):
+    pose = given(None, up).pose
+    found = by_support(inverse(pose)(chairs(30, 3)))
+    assert found.how == "support"
+    assert found.pose.up == pose.up
+    assert found.pose.is_turn
+
+
+def test_cubes_have_no_axis_that_is_up():
+    grids = np.zeros((20, 16, 16, 16), np.bool_)
+    for i, grid in enumerate(grids):
+        grid[2 : 8 + i % 4, 2 : 8 + i % 4, 2 : 8 + i % 4] = True
+    assert not by_support(grids).decided
+
+
+def test_real_chairs_of_two_sources_are_laid_alike(real_data):
+    """ShapeNet's are y up, ModelNet's z up: 64³ and 30³, so that only the axis is compared."""
+    from gan3d_eval.formats import parse_voxels
+
+    paths = sorted((real_data / "voxels/chair-binvox-64").glob("*.binvox"))
+    shapenet = np.array([parse_voxels(path.open("rb"), ".binvox")[""] for path in paths])
+    assert by_support(shapenet).pose == given(None, "y").pose
+    with np.load(real_data / "voxels/modelnet10-30/modelnet10.npz") as data:
+        known, unseen = (data[f"X_{s}"][data[f"y_{s}"] == 2].astype(bool) for s in ("train", "test"))
+    assert by_support(unseen).pose == AS_THEY_LIE
+    found = by_training_set(inverse(given("zyx", None).pose)(unseen), VoxelSet.from_grids(known))
+    assert found.pose in {given("zyx", None).pose, given("zy-x", None).pose}
+
+
+@pytest.mark.slow
+def test_on_real_classes_the_axis_that_is_up_is_never_found_wrong_from_thirty_samples(real_data):
+    random = np.random.default_rng(0)
+    with np.load(real_data / "voxels/modelnet10-30/modelnet10.npz") as data:
+        sets = [[data[f"X_{s}"][data[f"y_{s}"] == label].astype(bool) for s in ("train", "test")] for label in range(10)]
+    decided = 0
+    for known, unseen in sets:
+        train = VoxelSet.from_grids(known).without_empty()
+        for _ in range(6):
+            pose = POSES[random.integers(48)]
+            some = inverse(pose)(unseen[random.permutation(len(unseen))[:30]])
+            for found in (by_training_set(some, train), by_support(some)):
+                assert not found.decided or found.pose.up == pose.up
+                decided += found.decided
+    assert decided > 70
