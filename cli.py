@@ -115,7 +115,7 @@ def workers(scheduler: str | None) -> Any:
 @reference_option
 @leak_option
 def watch(run_dir: Path, every: float, n: int | None, reference: Path | None, allow_leak: bool) -> None:
-    """Follow a run that is training, from another terminal or machine; ends when it does."""
+    """Follow a training from another terminal or machine. Ends when it does."""
     from gan3d_eval.cache import Cache
     from gan3d_eval.judge import open_case
     from gan3d_eval.run_dir import RunDir
@@ -153,7 +153,7 @@ def watch(run_dir: Path, every: float, n: int | None, reference: Path | None, al
 @feature_options
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
-    """Does G copy? Neighbours of every sample in the training set, calibrated against held-out shapes, with canaries."""
+    """Does G copy? Nearest training shapes, with canaries. They are calibrated against held-out shapes."""
     from gan3d_eval.judge import check_novelty
     from gan3d_eval.nn_check import why_failed
 
@@ -173,7 +173,7 @@ def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_
 @feature_options
 @judging_options
 def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: bool, **options: Any) -> None:
-    """Is it real? COV, MMD, 1-NNA, FD, KID … against held-out shapes, beside what real shapes, the mean and noise reach.
+    """Is it real? COV, MMD, 1-NNA, FD, KID, beside floors. Floors are what real shapes, their mean and noise reach.
 
     \b
     python cli.py compare RUN_DIR
@@ -197,7 +197,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
 @click.option("--draw", "n", type=click.IntRange(min=50), help="Draw so many shapes from every checkpoint first.")
 @judging_options
 def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None:
-    """Quality and novelty at every checkpoint, one row each, and which one is best; also of a run that is still training."""
+    """Quality and novelty at every checkpoint, and the best. Also of a run that is still training."""
     case, how = judged(run_dir, options)
     print_series(*judge_checkpoints(case, n, say, **how), as_json)
 
@@ -230,7 +230,7 @@ def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[
 @seed_option
 @json_option
 def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: int, as_json: bool, **options: Any) -> None:
-    """Are D's features any good? A linear SVM on them, beside untrained D, plain voxels, shuffled labels."""
+    """Are D's features any good? A linear SVM on them. Beside it untrained D, plain voxels, shuffled labels."""
     from gan3d_eval.classify_features import classify_features as verb
     from gan3d_eval.classify_features import draw
     from gan3d_eval.run_dir import RunDir

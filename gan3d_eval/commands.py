@@ -29,7 +29,7 @@ __all__ = ["check_run", "curves", "gallery", "paper_plots", "report", "threshold
 @click.command("check-run")
 @run_argument
 def check_run(run_dir: Path) -> None:
-    """List the rules of gan3d_eval/RUN_DIR.md that RUN_DIR breaks; exit code 3 if there are any."""
+    """List the rules that a run directory breaks. Exit code 3 if there are any (gan3d_eval/RUN_DIR.md)."""
     from gan3d_eval.check_run import check_run as check
 
     broken = check(run_dir)
@@ -43,7 +43,7 @@ def check_run(run_dir: Path) -> None:
 @run_argument
 @judging_options
 def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
-    """Does the verdict depend on the threshold? The same samples cut at 0.1 … 0.9 (needs `sample --probabilities`)."""
+    """Judge the same samples cut at 0.1 … 0.9. Needs `sample --probabilities`."""
     from gan3d_eval.threshold_sweep import threshold_sweep as verb
 
     case, how = judged(run_dir, options)
@@ -58,7 +58,7 @@ def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
 @threshold_option
 def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...], up: str, threshold: float) -> None:
-    """Beside the paper: published accuracies with ours (after classify-features), and their shapes above ours."""
+    """Beside the paper: accuracies, and shapes. Theirs above ours; after classify-features."""
     from gan3d_eval import paper_plots as verb
     from gan3d_eval.files import atomic_file
     from gan3d_eval.run_dir import RunDir
@@ -87,7 +87,7 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
 @run_argument
 @json_option
 def curves(run_dir: Path, as_json: bool) -> None:
-    """Summarise and draw the training log, also of a run that is still training."""
+    """Summarise and draw the training log. Also of a run that is still training."""
     from gan3d_eval.curves import curves as verb
     from gan3d_eval.run_dir import RunDir
 
@@ -111,7 +111,7 @@ def gallery(
     run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int, suffix: str, turntable: bool,
     **paper: Any,
 ) -> None:  # fmt: skip
-    """Draw contact sheets: samples, training shapes, nearest neighbours, best and worst, thresholds, training's progress."""
+    """Contact sheets of samples and their neighbours. Best and worst, thresholds, training's progress, a turntable."""
     from gan3d_eval.gallery import gallery as verb
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.sheets import Paper
@@ -131,7 +131,7 @@ def gallery(
 @click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
 @click.option("--out", type=PathArg, help="Written there.  [default: RUN_DIR/report.html; needed for several runs]")
 def report(run_dirs: tuple[Path, ...], out: Path | None) -> None:
-    """Write one self-contained page of all that is known about a run, or about several side by side; print its path."""
+    """One self-contained page of all that is known of runs. Prints its path."""
     from gan3d_eval.report import report as verb
     from gan3d_eval.run_dir import RunDir
 

@@ -82,7 +82,7 @@ def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str | None, config_file: Path | None, runs: Path | None,
     out: Path | None, run_dir: Path | None, dry_run: bool, device: str, stop_on: str, **settings: Any,
 ) -> None:  # fmt: skip
-    """Train on the train split of DATASET_DIR and print the run directory; settings come from the recipe, then flags.
+    """Train on a dataset, and print the run directory. Settings come from the recipe, then from flags.
 
     \b
     RUN=$(python cli.py train datasets/mn10-32 --class sofa --resolution 32 --epochs 200)
@@ -137,7 +137,7 @@ def train(
 @device_option
 @force_option
 def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
-    """Draw shapes from a checkpoint into RUN_DIR/samples, and print the file."""
+    """Draw shapes from a checkpoint. Prints the file, below RUN_DIR/samples."""
     from gan3d_eval.run_dir import RunDir
     from gan3d_model.sample import sample as draw
 
@@ -164,7 +164,7 @@ def import_run(
     source: Path, run_dir: Path, dataset: Path | None, classes: tuple[str, ...], prior: str | None, resolution: int | None,
     weights: tuple[Path, ...], latent_scale: float, output: str | None, **how: Any,
 ) -> None:  # fmt: skip
-    """Make RUN_DIR from what anybody's generator left in SOURCE: shapes, weights, logs; a file, a folder or a .zip.
+    """Make a run of what anybody's generator left. SOURCE is a file, a folder or a .zip with shapes, weights, logs.
 
     \b
     python cli.py import-run their_samples.npy runs/theirs --dataset datasets/mn10 --class sofa
@@ -239,7 +239,7 @@ def explore(
     run_dir: Path, reference: Path | None, parts: str, shapes: tuple[Path, ...], up: str, threshold: float, step: int | None,
     device: str, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """What has G learned? Paths and arithmetic in its latent space, single dimensions, real shapes found in it, a map."""
+    """What has G learned? Paths and sums in its latent space. Single dimensions, real shapes found in it, a map."""
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.explore import PARTS
     from gan3d_eval.explore import explore as verb

@@ -26,7 +26,7 @@ __all__ = ["bench", "demo", "study", "view"]
 @click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
 @seed_option
 def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
-    """Before and after: meshes of SOURCE beside their voxels, with what voxelising covered and lost.
+    """Meshes beside their voxels. With what voxelising covered and lost.
 
     \b
     uncovered      share of the surface that lies in empty voxels: holes
@@ -57,7 +57,7 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
 @click.option("--epochs", default=40, help="Passes over the training shapes.")
 @seed_option
 def demo(category: str, **options: Any) -> None:
-    """Everything once, in minutes: furniture → voxels → training → novelty check → gallery → report. Prints the report."""
+    """Everything once, in minutes, on built-in furniture. Voxels, training, judging, pictures; prints the report."""
     from studies.demo import demo as run
 
     click.echo(run(category=category, command=sys.argv, say=say, **options))
@@ -65,7 +65,7 @@ def demo(category: str, **options: Any) -> None:
 
 @click.group()
 def study() -> None:
-    """Questions answered by trainings on real data (studies/README.md)."""
+    """Questions answered by trainings (studies/README.md)."""
 
 
 study_argument = click.argument("name", type=click.Choice(["categories"]))
@@ -111,7 +111,7 @@ def study_collect(name: str, scale: str, out: Path) -> None:
 
 @click.group()
 def bench() -> None:
-    """Measure ours against a peer on the same arrays in the same process (BENCHMARKS.md holds the figures)."""
+    """Measure ours against a peer, in one process. BENCHMARKS.md holds the figures."""
 
 
 def benchmark(module: str) -> Callable[[Callable[[], None]], click.Command]:
@@ -144,7 +144,7 @@ def bench_nn_check() -> None:
 @click.option("--shift", default=2, help="Voxels along each axis.")
 @click.option("--repeats", default=1, help="Timed repeats of each.")
 def bench_alignment() -> None:
-    """Neighbours over every shift: counting bits of whole lines against one faiss search for each shift."""
+    """Neighbours over every shift, against faiss. Bits of whole lines are counted; faiss searches once a shift."""
 
 
 @benchmark("bench_eval")
@@ -153,7 +153,7 @@ def bench_alignment() -> None:
 @click.option("--draws", default=1000, help="Draws of compare.")
 @click.option("--mapped", default=8000, help="Shapes at 64³ of a file that is searched through a memory map.")
 def bench_eval() -> None:
-    """nn-check and compare, cold and cached, their memory, and the search of data larger than memory."""
+    """nn-check and compare, cold and cached. Their memory, and the search of data larger than memory."""
 
 
 @benchmark("bench_voxelize")
@@ -161,7 +161,7 @@ def bench_eval() -> None:
 @click.option("-r", "--resolution", default=64)
 @click.option("--repeats", default=3, help="Timed repeats of each.")
 def bench_voxelize() -> None:
-    """The exact voxeliser against trimesh and, where it is installed, Open3D; and the whole pipeline."""
+    """The exact voxeliser against trimesh and Open3D. The latter where it is installed; and the whole pipeline."""
 
 
 @benchmark("bench_train")
@@ -172,14 +172,14 @@ def bench_voxelize() -> None:
 @click.option("--repeats", default=3, help="Timed repeats of each.")
 @device_option
 def bench_train() -> None:
-    """Our training step against a plain one, and against the device's matrix products."""
+    """Our training step against a plain one. And against the device's matrix products."""
 
 
 @benchmark("bench")
 @click.option("--batch", default=8, help="Shapes per batch.")
 @click.option("--repeats", default=7, help="Timed repeats of each.")
 def bench_layers() -> None:
-    """Our one-channel layers against PyTorch's own, forward and backward."""
+    """Our one-channel layers against PyTorch's own. Forward and backward."""
 
 
 @benchmark("bench")
@@ -197,4 +197,4 @@ def bench_precision() -> None:
 @click.option("--answers", default=40, help="Of each.")
 @click.option("--think", default=0.0, help="Seconds from a shape to its answer.")
 def bench_human() -> None:
-    """Many raters at once on the real server of a study: latency, and whether every answer is stored, once."""
+    """Many raters at once on the server of a study. Latency, and whether every answer is stored, once."""

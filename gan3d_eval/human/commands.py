@@ -25,7 +25,7 @@ runs_argument = click.argument("run_dirs", type=PathArg, nargs=-1, required=True
 
 @click.group("human-eval")
 def human_eval() -> None:
-    """What do people think? A web study of generated shapes, its tally, and how many raters it needs.
+    """What do people think? A web study and its tally. And how many raters it needs.
 
     \b
     python cli.py human-eval power --rate 0.4        # before: how many raters
@@ -58,7 +58,7 @@ def serve(
     run_dirs: tuple[Path, ...], design: str, data: bool | None, out: Path | None, host: str, port: int, token: str | None,
     consent: str | None, samples: str | None, reference: Path | None, allow_leak: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Ask people about samples of RUN_DIR..., in their browsers; prints the link. ctrl-C stops, the same command goes on."""
+    """Ask people, in their browsers. Prints the link; ctrl-C stops, the same command goes on."""
     from gan3d_eval.human.responses import default_path
     from gan3d_eval.human.serve import serve as run
     from gan3d_eval.human.study import CONSENT, design_study
@@ -77,7 +77,7 @@ def serve(
 @json_option
 @seed_option
 def tally(run_dirs: tuple[Path, ...], responses: Path | None, folder: Path | None, as_json: bool, seed: int) -> None:
-    """Count the answers, also while the study is served, and write results/human-eval.json of each RUN_DIR."""
+    """Count the answers, also while they come in. Writes results/human-eval.json of each RUN_DIR."""
     from gan3d_eval.human.tally import find_responses, write_tables
     from gan3d_eval.human.tally import tally as run
     from gan3d_eval.run_dir import RunDir
@@ -107,7 +107,7 @@ def tally(run_dirs: tuple[Path, ...], responses: Path | None, folder: Path | Non
 @click.option("--shape-sd", type=click.FloatRange(0, 5), default=0.5, help="How shapes differ: sd of log-odds (assumed).")
 @seed_option
 def power(rate: float, other: float | None, wanted: float, seed: int, **options: Any) -> None:
-    """How many raters tell a fooling rate (or, in 2afc, a preference) from ½, or two runs of one yes-no study apart?"""
+    """How many raters a study needs. To tell a rate (or, in 2afc, a preference) from ½, or two runs apart."""
     from gan3d_eval.human.power import STUDIES, Plan, answers_needed, raters_needed
 
     plan = Plan(rate, other, **options)

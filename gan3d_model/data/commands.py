@@ -44,7 +44,7 @@ def voxelizer(options: dict[str, Any]) -> Any:
 @click.option("--n-test", default=50, help="Test shapes per class.")
 @seed_option
 def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: int, seed: int) -> None:
-    """Write procedural furniture as .off meshes in ModelNet's layout below MESH_DIR."""
+    """Write procedural furniture as .off meshes. They lie below MESH_DIR in ModelNet's layout."""
     from gan3d_model.data.synthetic import CLASSES, write_furniture
 
     n = write_furniture(mesh_dir, list(classes) or list(CLASSES), n_train, n_test, seed)
@@ -59,7 +59,7 @@ def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: in
 @click.option("--sha256", help="Expect this checksum, not the published one.")
 @force_option
 def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | None, force: bool) -> None:
-    """Fetch ModelNet's archive into FOLDER, resumably and checked, and print its path; prepare reads it as it is."""
+    """Fetch ModelNet's archive, resumably, checked. Prints its path; prepare reads it as it is."""
     from gan3d_model.data.download import download as run
 
     click.echo(run(name, folder, mirrors, sha256, force, say))
@@ -84,7 +84,7 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
 def prepare(
     source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, fix: str, check: bool, **options: Any
 ) -> None:
-    """Make DATASET_DIR from SOURCE: meshes or voxel files in a folder or .zip, or one file of arrays; then audit it.
+    """Make a dataset of meshes or voxels, and audit it. SOURCE is a folder, a .zip, or one file of arrays.
 
     \b
     python cli.py prepare ModelNet10.zip datasets/mn10-64 -r 64
@@ -126,7 +126,7 @@ def prepare(
 @click.option("--strict", is_flag=True, help="Exit with 3 on empties, leaks, label conflicts, or unreadable files.")
 @json_option
 def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
-    """What is wrong with a mesh, a folder or .zip of meshes, or a dataset directory, before anyone relies on it?
+    """Find what is wrong with meshes or a dataset. SOURCE is a mesh, a folder, a .zip, or a dataset directory.
 
     \b
     python cli.py audit chair_0001.off
@@ -162,7 +162,7 @@ def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
 @seed_option
 @json_option
 def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: bool) -> None:
-    """Data sets side by side: sizes, classes, occupancy, extents, symmetry, diversity; beside published figures."""
+    """Data sets side by side, and beside published figures. Sizes, classes, occupancy, extents, symmetry, diversity."""
     from gan3d_eval import describe as verb
     from gan3d_eval.voxels import VoxelSet
 
@@ -190,7 +190,7 @@ def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: b
 def export(
     source: Path, folder: Path, classes: tuple[str, ...], samples: str | None, n_samples: int | None, **how: Any
 ) -> None:
-    """Write the shapes of SOURCE, a dataset or a run's samples, into FOLDER for other programs."""
+    """Write shapes for other programs, into FOLDER. SOURCE is a dataset, or a run, whose samples are meant."""
     from gan3d_eval.export import export as verb
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.voxels import VoxelSet
