@@ -36,6 +36,23 @@ def test_the_reference_is_what_help_says():
     assert PAGE.read_text(encoding="utf-8") == reference(), "run python tests/test_reference.py"
 
 
+def test_every_measure_and_verdict_is_explained():
+    from gan3d_eval.nn_check import BESIDE, DISTANCES
+    from gan3d_eval.report_answers import NOVEL
+    from gan3d_eval.set_measures import FEATURE_MEASURES, LOOKS, MEASURES
+
+    metrics, reading = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("metrics.md", "read-your-report.md"))
+    by_distance = {
+        f"{stem}_{d}"
+        for stem in ("coverage", "one_nna", "one_nna_gen", "one_nna_ref", "mmd")
+        for d in ("l1", "jaccard", "chamfer", "feature")
+    }
+    told = by_distance | {f"ks_{look}" for look in LOOKS}  # by one of each kind
+    names = [*DISTANCES, *BESIDE, *(name for name in (*MEASURES, *FEATURE_MEASURES) if name not in told)]
+    assert [name for name in names if f"`{name}`" not in metrics] == []
+    assert [verdict for verdict in NOVEL if f"`{verdict}`" not in reading] == []
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     PAGE.write_text(reference(), encoding="utf-8")
