@@ -33,9 +33,8 @@ from gan3d_model.foreign_layers import EPS, Layer, OptimizerState, WeightsError,
 from gan3d_model.networks import BatchNorm, channels
 from gan3d_model.players import FORMAT, discriminator_for, generator_for
 
-__all__ = ["OUTPUTS", "Weights", "newest", "read_weights", "write_weights"]
+__all__ = ["Weights", "newest", "read_weights", "write_weights"]
 
-OUTPUTS = ("sigmoid", "tanh")
 ASSUMED = (
     "A state dict does not name strides, activations and ε. Taken: stride 2 and padding 1 between maps, ReLU in G, "
     "LeakyReLU 0.2 in D, ε = 1e-5, and {} after G's last layer."

@@ -31,7 +31,6 @@ VOXELIZER_VERSION = 1
 """Raised when the same mesh and parameters would give other voxels."""
 CHUNK = 16
 """Files in one task: what a kill may cost, and what a worker holds."""
-EXTRA = ["scale", "offset_x", "offset_y", "offset_z"]
 
 
 def prepare(
