@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from gan3d_eval import compare as comparison
 from gan3d_eval.compare import compare
 from gan3d_eval.embedding import Embedding
+from gan3d_eval.foreign import Found, as_batch
+from gan3d_eval.foreign_shapes import shapes_of
 from gan3d_eval.import_run import gather
 from gan3d_eval.nn_check import nn_check
-from gan3d_eval.orientation import AS_THEY_LIE, by_training_set
+from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set, given
 from gan3d_eval.run_dir import Result, RunDir, RunDirError, new_run_id, producer, software
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize
+from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["Grids", "Judgement", "judge"]
 
 Grids: TypeAlias = "VoxelSet | NDArray[np.generic] | Path | str"
-"""A `VoxelSet`; an array `(n, d, d, d)`: booleans, 0/1, 0/255, −1/+1 or probabilities; a file of such; a dataset directory."""
-SHOWN = {"exact_copies": "exact copies", "flagged_share": "share flagged (5 % expected)", "a_far": "A (½: as far as held-out)"}
+"""A `VoxelSet`; an array `(n, d, d, d)` in any encoding that `import-run` knows; a file of such; a dataset directory."""
+SHOWN = {"exact_copies": "exact copies", "flagged_share": "share flagged (5 % expected)", "a_far": "A (½: an honest sampler)"}
 MEASURES = {"one_nna_l1": "1-NNA (½: like real)", "coverage_l1": "COV", "mmd_jaccard": "MMD", "valid": "valid share"}
 
 
@@ -91,8 +93,9 @@ class Judgement:
 
 
 def judge(
-    train: Grids, test: Grids | None, gen: Grids, *, threshold: float = 0.5, seed: int = 0, features: Embedding | None = None
-) -> Judgement:
+    train: Grids, test: Grids | None, gen: Grids, *, threshold: float = 0.5, axes: str | None = None, seed: int = 0,
+    features: Embedding | None = None,
+) -> Judgement:  # fmt: skip
     """Judge generated shapes: are they copies of `train`, and are they like `test`?
 
     Parameters
@@ -103,9 +106,11 @@ def judge(
         Shapes of the same kind that it never saw; without them nothing is said about realism. A dataset directory is read
         by its split, so that `train` and `test` may name the same.
     gen : Grids
-        Generated shapes, laid as the others are, at the same resolution; at least 10, better 1000.
+        Generated shapes at the same resolution; of fewer than 10 nothing is said about realism; better are 1000.
     threshold : float
         Probabilities above it are occupied.
+    axes : str, optional
+        How `gen` lies beside `train`: `xyz` as it does, `xz-y`, … If None that is found from the shapes, and said.
     features : Embedding, optional
         A network's features, for further measures (`gan3d_eval.embedding`).
 
@@ -119,7 +124,7 @@ def judge(
         Grids of different resolutions, or that are none.
     """
     known, unseen = _set(train, "train", threshold), None if test is None else _set(test, "test", threshold)
-    samples = _set(gen, "test", threshold)
+    samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
     novelty, rows = nn_check(
         known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
     )
@@ -130,10 +135,6 @@ def judge(
         )
     except VoxelError as fault:
         why_not = str(fault)
-    lie = by_training_set(samples.grids(slice(200)), known, seed)
-    notes = []
-    if lie.decided and lie.pose != AS_THEY_LIE:
-        notes.append(f"the samples seem to lie otherwise than the training set: turn them by {lie.pose} ({lie.evidence})")
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes)
 
 
@@ -149,7 +150,19 @@ def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
         if shapes is None:
             raise RunDirError(f"{path} holds no shapes")
         return VoxelSet.from_grids(shapes.occupied, shapes.names)
-    return VoxelSet.from_grids(binarize(grids, threshold))
+    batch = as_batch(np.asarray(grids))
+    if batch is None:
+        raise VoxelError(f"array of shape {np.shape(grids)} is no batch of cubic grids; expected (n, d, d, d)")
+    return VoxelSet.from_grids(shapes_of(Found({"": batch}), threshold, Path("array")).occupied)
+
+
+def _laid(samples: VoxelSet, train: VoxelSet, axes: str | None, seed: int) -> tuple[VoxelSet, list[str]]:
+    """Samples as the training shapes lie, and what to say of it."""
+    lie = given(axes, None) if axes else by_training_set(samples.grids(slice(SOME)), train, seed)
+    if not lie.decided or lie.pose == AS_THEY_LIE:
+        return samples, []
+    turned = VoxelSet.from_grids(np.ascontiguousarray(lie.pose(samples.grids())), samples.names)
+    return turned, [f"the samples were turned, axes {lie.pose}: {lie.evidence}"]
 
 
 def _line(result: Result | None, key: str, label: str) -> list[str]:

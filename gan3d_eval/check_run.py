@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gan3d_eval.files import Gan3dError, read_arrays, read_json
+from gan3d_eval.provenance import RUN_KEYS, meta_faults
 from gan3d_eval.run_dir import METRICS, RESULT_KEYS, RunDir, RunDirError
 
 __all__ = ["check_run"]
@@ -35,20 +36,23 @@ def check_run(path: Path) -> list[tuple[int, str]]:
     if not path.is_dir():
         raise RunDirError(f"{path} is no directory; expected a run directory")
     try:
-        run = RunDir.open(path)
+        meta = read_json(path / "run.json", RunDirError)
     except RunDirError as fault:
         return [(2, str(fault))]
+    broken = [(2, f"run.json {fault}") for fault in meta_faults(meta)]
+    if not set(meta) >= RUN_KEYS or not isinstance(meta["resolution"], int) or meta["resolution"] < 1:
+        return broken  # all else is read by these
+    run = RunDir(path, meta)
     checks: list[tuple[int, Callable[[RunDir], Iterator[str]]]] = [
         (1, _layout), (2, _meta), (3, _config), (4, _metrics), (5, _samples), (6, _features), (7, _checkpoints), (8, _results),
         (9, _leftovers), (10, _names), (11, _absolute_paths),
     ]  # fmt: skip
-    broken = []
     for rule, check in checks:
         try:
             broken += [(rule, message) for message in check(run)]
         except (Gan3dError, OSError) as fault:
             broken.append((rule, str(fault)))
-    return broken
+    return sorted(broken, key=lambda fault: fault[0])
 
 
 def _layout(run: RunDir) -> Iterator[str]:
@@ -62,11 +66,8 @@ def _layout(run: RunDir) -> Iterator[str]:
 def _meta(run: RunDir) -> Iterator[str]:
     meta = run.meta
     dataset = meta["dataset"]
-    if dataset is not None and not {"name", "sha256", "n"} <= set(dataset):
+    if isinstance(dataset, dict) and not {"name", "sha256", "n"} <= set(dataset):
         yield "run.json: dataset lacks name, sha256 or n"
-    for key in ("grid", "producer", "software"):
-        if not isinstance(meta[key], dict):
-            yield f"run.json: {key} is {type(meta[key]).__name__}, expected an object"
     if pd.isna(pd.to_datetime(meta["created"], utc=True, errors="coerce", format="ISO8601")):
         yield f"run.json: created {meta['created']!r} is no ISO 8601 time"
 

@@ -47,6 +47,7 @@ threshold_option = click.option(
 )
 samples_option = click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
 reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
+class_option = click.option("--class", "classes", multiple=True, help="Only these classes of --reference; repeat for several.")
 cache_option = click.option("--no-cache", is_flag=True, help="Compute everything anew.")
 leak_option = click.option(
     "--allow-leak", is_flag=True, help="Go on though more than a fifth of the held-out shapes stand in training, without these."
@@ -55,7 +56,7 @@ leak_option = click.option(
 
 def judging_options(command: Any) -> Any:
     """What every verb that judges samples against data takes."""
-    for option in (json_option, seed_option, cache_option, leak_option, samples_option, reference_option):
+    for option in (json_option, seed_option, cache_option, leak_option, samples_option, class_option, reference_option):
         command = option(command)  # in reverse: decorators apply from the last
     return command
 
@@ -86,7 +87,9 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.judge import open_case
 
-    case = open_case(run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"))
+    case = open_case(
+        run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"), options.pop("classes")
+    )
     return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
 
 
@@ -114,8 +117,9 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
         for key in dict.fromkeys(key.split("/")[0] for key in values if key.split("/")[0] in wide):
             cells = [shown(result, name) for name in (key, *(f"{key}/{column}" for column in columns))]
             click.echo(f"{key:22} " + " ".join(f"{cell:24}" for cell in cells).rstrip())
-    for key, reason in result["absent"].items():
-        click.echo(f"{key:22} absent: {reason}")
+    for reason in dict.fromkeys(result["absent"].values()):
+        keys = [key for key, why in result["absent"].items() if why == reason]
+        click.echo(f"{'absent':22} {', '.join(keys)}: {reason}")
     for note in result["notes"]:
         say(f"note: {note}")
     click.echo(f"{'protocol':22} {result['protocol']}")

@@ -7,6 +7,7 @@ lie in the file, axes x, y, z of the file; which axis is up is for the caller to
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -84,25 +85,30 @@ def parse_voxels(stream: BinaryIO, suffix: str, most: int = MOST) -> dict[str, N
 
 
 def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[str, NDArray[Any]]:
-    """NumPy's formats; what is promised is checked before it is unpacked or room is made for it."""
+    """NumPy's formats; what is promised is checked before it is unpacked or room is made for it.
+
+    An `.npy` on disk is not copied: it is mapped, read-only.
+    """
     inside = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream
     if suffix != ".npy.gz" and stream.read(2) == b"PK":
         with zipfile.ZipFile(stream) as archive:
             check_promise(sum(member.file_size for member in archive.infolist()), stored, most)
     else:
         inside.seek(0)
-        shape, dtype = _header(inside)
-        check_promise(math.prod(shape) * dtype.itemsize, stored, most)
+        shape, fortran, dtype = _header(inside)
+        size = math.prod(shape) * dtype.itemsize
+        check_promise(size, stored, most)
+        if isinstance(inside, io.BufferedReader) and not dtype.hasobject and 0 < size <= stored - inside.tell():
+            return {"": np.memmap(inside, dtype, "r", inside.tell(), shape, "F" if fortran else "C")}
     inside.seek(0)
     return parse_arrays(inside)
 
 
-def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype that an `.npy` promises."""
+def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype that an `.npy` promises."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
+    return read(stream)
 
 
 def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

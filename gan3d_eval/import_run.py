@@ -21,7 +21,7 @@ from gan3d_eval.foreign import Entry, Found, Readers, collect
 from gan3d_eval.foreign_shapes import Shapes, shapes_of
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
 from gan3d_eval.logs import read_log
-from gan3d_eval.orientation import Orientation, by_support, by_training_set, given
+from gan3d_eval.orientation import AS_THEY_LIE, Orientation, by_support, by_training_set, given
 from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -140,11 +140,14 @@ def gather(
         raise RunDirError("--class needs --dataset: it says which classes of the dataset the generator was trained on")
     made = Imported(source, dataset, classes or [])
     made.train = VoxelSet.open(dataset).select(made.classes, "train") if dataset else None
+    if made.train and not made.classes and (known := made.train.table["class"].nunique()) > 1:
+        made.notes.append(f"judged against all {known} classes of the dataset; --class says which it was trained on")
     made.orientation = given(axes, up) if axes or up else None
     found = collect(source, pattern, array, readers)
     if log is not None:
         found.logs = {log.name: read_log(Entry.of(log).read(MOST_LOG), "tfevents" in log.name)[0]}
-    made.weights, made.notes = found.weights, found.notes
+    made.weights = found.weights
+    made.notes += found.notes
     made.facts = {"sha256": file_hash(source)} if source.is_file() else {"files": len(found.batches)}
     if found.meshes and readers:
         made.facts["voxelizer"] = readers.voxelizer
@@ -161,16 +164,18 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
     """Lay the samples as the dataset's shapes lie, or up; by the data, where the user has not said how they lie."""
     if made.train is not None:
         shapes = shapes.padded(made.train, made.source)
-    values = shapes.occupied if shapes.probability is None else shapes.probability
     if made.orientation is None:
-        made.orientation = by_support(shapes.occupied) if made.train is None else by_training_set(values, made.train)
+        made.orientation = by_support(shapes.occupied) if made.train is None else by_training_set(shapes.occupied, made.train)
     found = made.orientation
     if not found.decided and made.train is not None:  # they will be judged by it: not to know is an error
+        kind = " and ".join(made.classes) or "all its classes (else say --class)"
         raise VoxelError(
-            f"{made.source}: {found.evidence}; say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
+            f"{made.source}: {found.evidence}; are they of {kind}? "
+            "If so say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
         )
     made.shapes = shapes.laid(found.pose)
-    made.notes += [*shapes.told, f"axes {found.pose} ({found.how}): {found.evidence}"]
+    turned = "" if found.pose == AS_THEY_LIE else ", so the shapes were turned" + ", and mirrored" * (not found.pose.is_turn)
+    made.notes += [*shapes.told, f"axes {found.pose} ({found.how}){turned}: {found.evidence}"]
     if not found.decided:
         made.notes.append("which axis is up is not known, so they stay as they lie; --up or --axes says it")
     made.facts |= {"orientation": found.record(), "encoding": shapes.told}

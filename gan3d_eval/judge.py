@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,10 @@ class Case:
         return self.run.probabilities(self.sample_name)
 
 
-def open_case(run_dir: Path, reference: Path | None = None, samples: str | None = None, allow_leak: bool = False) -> Case:
+def open_case(
+    run_dir: Path, reference: Path | None = None, samples: str | None = None, allow_leak: bool = False,
+    classes: Sequence[str] = (),
+) -> Case:  # fmt: skip
     """Open a run and the shapes that it is judged against (see `RunDir.training_set`).
 
     Raises
@@ -61,7 +64,7 @@ def open_case(run_dir: Path, reference: Path | None = None, samples: str | None 
         but a split with so many of them was not made with care, and what is left may hold near twins. `allow_leak` goes on.
     """
     run = RunDir.open(run_dir)
-    train, test, own = run.training_set(reference)
+    train, test, own = run.training_set(reference, classes)
     leaked = int(test.stands_in(train).sum()) if test is not None else 0
     if test is not None and leaked > MOST_LEAKED * len(test) and not allow_leak:
         raise RunDirError(
@@ -81,7 +84,9 @@ def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tup
     result, rows = nn_check(case.train, case.test, gen, probabilities=case.probabilities, **options)
     if not case.own:
         name = case.train.info["name"]
-        result.notes.append(f"Dataset {name} is not what the run was trained on: copies of its own shapes cannot be seen.")
+        result.notes.append(
+            f"Dataset {name} is not known to be what the run was trained on: of other shapes no copies can be seen."
+        )
     path = case.run.write_result(result, rows, case.suffix)
     try:
         draw(case.run, case.train, gen, rows, path.stem)

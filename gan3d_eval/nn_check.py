@@ -43,9 +43,15 @@ KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind (solid, surface, thin, empty) i
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
 NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
+SOFT = "soft_l1 is of probabilities, which lie farther from every shape the less sure G is; it has no part in the verdict."
 OWN_FEATURES = "Features are of {}; they have no part in the verdict, because D was trained to see samples as far from data."
 EMPTY = "{} empty shapes of the dataset are left out; `prepare --fix drop-empty` removes them."
-LEAK = "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check stricter."
+LEAK = {
+    "held-out": "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check "
+    "stricter.",
+    "left-out": "{} training shapes have a twin among the others: they are no null and were left out.",
+}
+NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
 
 def nn_check(
@@ -121,8 +127,10 @@ def nn_check(
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
     options["column"] = "l1"
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
-    left_out = [text.format(n) for text, n in ((LEAK, values["null_in_train"]), (EMPTY, empty)) if n]
+    left_out = [] if test else [NO_TEST]
+    left_out += [text.format(n) for text, n in ((LEAK[null_kind], values["null_in_train"]), (EMPTY, empty)) if n]
     beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
+    beside += [SOFT] if "soft_l1" in rows else []
     notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 

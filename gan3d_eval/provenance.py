@@ -17,10 +17,15 @@ from typing import Any
 from gan3d_eval import __version__
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["FORMAT", "Result", "dataset_record", "new_run_id", "producer", "software", "utc_now", "variants"]
+__all__ = ["FORMAT", "Result", "dataset_record", "meta_faults", "new_run_id", "producer", "software", "utc_now", "variants"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
+STATUSES = ("running", "finished", "failed", "interrupted", "imported")
+RUN_KEYS = frozenset(
+    ("format run_id category resolution status created seed dataset grid prior producer software command").split()
+)
+OBJECTS = ("dataset", "grid", "producer", "software")
 
 
 def utc_now() -> str:
@@ -72,6 +77,22 @@ def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]
         "name": train.info["name"], "path": path, "classes": classes, "split": "train", "sha256": train.sha256,
         "n": len(train), "occupancy": round(occupancy, 6),
     }  # fmt: skip
+
+
+def meta_faults(meta: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a `run.json` (rule 2): format, missing keys, status, types, resolution."""
+    if meta.get("format") != FORMAT:
+        return [f"has format {meta.get('format')!r}; this version reads {FORMAT}"]
+    faults = [f"lacks {', '.join(missing)}"] if (missing := sorted(RUN_KEYS - set(meta))) else []
+    if meta.get("status", "running") not in STATUSES:
+        faults.append(f"has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")
+    for key in OBJECTS:
+        if not isinstance(meta.get(key), dict | None):
+            faults.append(f"has {key} as {type(meta[key]).__name__}; expected an object or null")
+    resolution = meta.get("resolution", 1)
+    if not isinstance(resolution, int) or resolution < 1:
+        faults.append(f"has resolution {resolution!r}; expected a positive integer")
+    return faults
 
 
 @dataclasses.dataclass

@@ -123,7 +123,10 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
     if novelty:
         cards.append((f"{novelty['exact_copies']} of {novelty['n']}", "samples are exact copies of a training shape"))
         cards.append(
-            (f"{novelty['empty'] + novelty['too_small']} of {novelty['n']}", "samples are empty or too small to judge")
+            (
+                f"{novelty['empty'] + novelty['too_small']} of {novelty['n']}",
+                f"samples are not judged: empty, or smaller than 95 % of the data ({novelty['smallest_volume']:.0f} voxels)",
+            )
         )
     if "flagged_share" in novelty:
         cards.append((percent(novelty["flagged_share"], 1), "nearer to training than 95 % of held-out shapes (5 % expected)"))

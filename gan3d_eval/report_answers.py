@@ -58,9 +58,11 @@ def _real(result: dict[str, Any]) -> tuple[str, str, str] | None:
     beyond, share = apart - floor, values["coverage_l1"] / values["coverage_l1/real"]
     tone = "good" if beyond <= NEAR and share >= 0.9 else "fair" if beyond <= FAIR and share >= 0.75 else "bad"
     word = {"good": "Nearly as real as data", "fair": "Partly", "bad": "No"}[tone]
+    both = " and ".join(f"{values[key]:.2f}" for key in keys)
     detail = (
-        f"1-NN accuracy is {100 * apart:.0f} points off chance (real shapes: {100 * floor:.0f}); they cover {percent(share)} "
-        f"of what real shapes cover, and {percent(values.get('valid', 0))} have a usual volume."
+        f"1-NN accuracy is {both} on samples and on held-out shapes (½ is ideal; real "
+        f"shapes are {100 * floor:.0f} points off); they cover {percent(share)} of what real shapes cover, and "
+        f"{percent(values.get('valid', 0))} have a usual volume."
     )
     return word, tone, detail
 

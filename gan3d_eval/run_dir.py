@@ -11,7 +11,7 @@ import dataclasses
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, write_json
-from gan3d_eval.provenance import FORMAT, Result, dataset_record, new_run_id, producer, software, utc_now
+from gan3d_eval.provenance import FORMAT, Result, dataset_record, meta_faults, new_run_id, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
@@ -37,10 +37,6 @@ __all__ = [
     "utc_now",
 ]
 
-STATUSES = ("running", "finished", "failed", "interrupted", "imported")
-RUN_KEYS = frozenset(
-    ("format run_id category resolution status created seed dataset grid prior producer software command").split()
-)
 METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
 ).split()
@@ -120,7 +116,9 @@ class RunDir:
             raise RunDirError(f"{self.path} names no dataset; pass one")
         return Path(os.path.normpath(self.path / self.meta["dataset"]["path"]))
 
-    def training_set(self, reference: Path | None = None) -> tuple[VoxelSet, VoxelSet | None, bool]:
+    def training_set(
+        self, reference: Path | None = None, classes: Sequence[str] = ()
+    ) -> tuple[VoxelSet, VoxelSet | None, bool]:
         """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
 
         Both are of the run's classes, or of all classes where a reference has none of them, and without empty shapes: an
@@ -129,7 +127,9 @@ class RunDir:
         Parameters
         ----------
         reference : Path, optional
-            A dataset directory; None takes the one named in `run.json`, and then its hash must be the recorded one.
+            A dataset directory; None takes the one named in `run.json`, and then its hash must be the recorded one, if any.
+        classes : sequence of str, optional
+            Of the reference; all other classes are left out.
 
         Raises
         ------
@@ -137,6 +137,8 @@ class RunDir:
             No dataset recorded or found, another resolution, or not the shapes that the run was trained on.
         """
         record = self.meta["dataset"] or {}
+        if classes and reference is None:
+            raise RunDirError(f"classes {', '.join(classes)} of which dataset? --class needs --reference DATASET_DIR")
         if reference is None and not record.get("path"):
             raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR")
         path = reference or self.dataset_path()
@@ -146,17 +148,17 @@ class RunDir:
         if shapes.resolution != self.resolution:
             raise RunDirError(f"{path} has resolution {shapes.resolution}, but {self.path} has {self.resolution}")
         known = set(shapes.table["class"])
-        classes = [c for c in record.get("classes", []) if c in known or reference is None]
+        classes = classes or [c for c in record.get("classes") or [] if c in known or reference is None]
         train = shapes.select(classes, record.get("split") or "train")
         own = train.sha256 == record.get("sha256")
-        if reference is None and not own:
+        if reference is None and not own and record.get("sha256"):
             raise RunDirError(
                 f"{path} is not what {self.path} was trained on (its {len(train)} shapes hash to {train.sha256[:12]}, "
                 f"recorded: {str(record.get('sha256'))[:12]}); pass --reference to judge against it all the same"
             )
         held_out = shapes.table["split"].eq("test") & (shapes.table["class"].isin(classes) if classes else True)
         test = shapes.take(held_out.to_numpy()).without_empty() if held_out.any() else None
-        return train.without_empty(), test if test is not None and len(test) else None, own
+        return train.without_empty(), test if test is not None and len(test) else None, own or reference is None
 
     # --- samples (rule 5) --------------------------------------------------------------------------------------------
 
@@ -285,16 +287,6 @@ class RunDir:
 
 
 def _check_meta(path: Path, meta: dict[str, Any]) -> None:
-    """Rule 2: known format, every key, a known status, a positive resolution."""
-    if meta.get("format") != FORMAT:
-        raise RunDirError(f"{path}/run.json has format {meta.get('format')!r}; this version reads {FORMAT}")
-    missing = sorted(RUN_KEYS - set(meta))
-    if missing:
-        raise RunDirError(f"{path}/run.json lacks {', '.join(missing)}")
-    if meta["status"] not in STATUSES:
-        raise RunDirError(f"{path}/run.json has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")
-    for key in ("dataset", "grid"):
-        if not isinstance(meta[key], dict | None):
-            raise RunDirError(f"{path}/run.json: {key} is a {type(meta[key]).__name__}; expected an object or null")
-    if not isinstance(meta["resolution"], int) or meta["resolution"] < 1:
-        raise RunDirError(f"{path}/run.json has resolution {meta['resolution']!r}; expected a positive integer")
+    """RunDirError with all that is wrong with a `run.json` (rule 2)."""
+    if faults := meta_faults(meta):
+        raise RunDirError(f"{path}/run.json {'; '.join(faults)}")

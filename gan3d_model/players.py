@@ -201,6 +201,10 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
     checkpoints = run.checkpoints()
     path = run.checkpoint_path(step) if step is not None else checkpoints[-1] if checkpoints else None
     if path is None or not path.exists():
+        if not checkpoints and run.meta["status"] == "imported":
+            raise CheckpointError(
+                f"{run.path} was imported without weights; import it again with them: import-run --weights FILE"
+            )
         found = ", ".join(p.name for p in checkpoints) or "none"
         raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
     content = read_checkpoint(path, device)

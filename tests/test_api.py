@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import boxes
+from test_orientation import chairs, inverse
 
 from gan3d_eval.api import judge
 from gan3d_eval.check_run import check_run
 from gan3d_eval.files import Gan3dError
+from gan3d_eval.orientation import given
 from gan3d_eval.report import report
 from gan3d_eval.voxels import VoxelSet
 
@@ -56,6 +58,21 @@ def test_a_copycat_is_caught_and_without_held_out_shapes_nothing_is_said_of_real
 def test_a_dataset_is_read_by_its_split(dataset_dir):
     verdict = judge(dataset_dir, dataset_dir, str(dataset_dir))
     assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
+
+
+def test_any_encoding_is_taken_and_samples_that_lie_otherwise_are_turned(tmp_path):
+    random = np.random.default_rng(0)
+    train, test, gen = (chairs(n, seed) for n, seed in ((60, 1), (40, 2), (30, 3)))
+    tanh = np.where(gen, 1, -1) * random.uniform(0.2, 0.9, gen.shape).astype(np.float32)
+    np.save(tmp_path / "tanh.npy", tanh[:, None])
+    plain = judge(train, test, gen).novelty
+    for given_as in (tanh, tanh[:, None], tmp_path / "tanh.npy"):
+        assert judge(train, test, given_as).novelty.values == plain.values
+    turned = judge(train, test, inverse(given(None, "y").pose)(gen))
+    assert turned.novelty.values == plain.values
+    assert "the samples were turned, axes xz-y" in str(turned)
+    as_said = judge(train, test, inverse(given(None, "y").pose)(gen), axes="xyz")
+    assert as_said.novelty.values["a_far"] > plain.values["a_far"]
 
 
 @pytest.mark.parametrize(

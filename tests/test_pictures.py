@@ -216,7 +216,7 @@ def test_a_result_from_another_reference_stands_under_its_own_name(run_copy, cli
     done = cli("nn-check", run_copy.path, "--reference", dataset_dir)
     assert done.exit_code == 0, done.stderr
     result = json.loads((run_copy.path / "results/nn-check-furniture.json").read_text())
-    assert any("not what the run was trained on" in note for note in result["notes"])
+    assert any("is not known to be what the run was trained on" in note for note in result["notes"])
 
 
 def test_best_and_worst_are_ranked_by_held_out_shapes(run_copy):

@@ -74,6 +74,17 @@ def test_rule_2_bad_or_missing_keys_are_seen(run, harm):
     assert rules(run) == [2]
 
 
+def test_all_that_is_wrong_is_listed_at_once(run):
+    meta = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(
+        json.dumps(meta | {"status": "done", "created": "yesterday", "software": None, "dataset": "x"})
+    )
+    (run.path / "notes.txt").touch()
+    assert [rule for rule, _ in check_run(run.path)] == [1, 2, 2, 2]
+    with pytest.raises(RunDirError, match=r"has status 'done'; .*; has dataset as str"):
+        RunDir.open(run.path)
+
+
 def test_rule_3_config_is_flat_and_ours_round_trips(run, trained, tiny):
     from gan3d_model.config import TrainConfig
 
@@ -212,6 +223,10 @@ def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_cop
     with pytest.raises(RunDirError, match="is not what .* was trained on"):
         changed.training_set()
     assert changed.training_set(dataset_dir)[2] is False
+    assert run_copy.update(dataset=record | {"sha256": None}).training_set()[2] is True  # unknown is no contradiction
+    assert len(changed.training_set(dataset_dir, ["sofa"])[0]) == 24
+    with pytest.raises(RunDirError, match="--class needs --reference"):
+        changed.training_set(None, ["sofa"])
     with pytest.raises(RunDirError, match="--reference"):
         run_copy.update(dataset=record | {"path": "gone"}).training_set()
     with pytest.raises(RunDirError, match="--reference"):
