@@ -12,8 +12,8 @@ STUDY = Study(
     name="categories",
     question="Do all four classes train, the two that failed in the slides included, and under which recipe?",
     cells={
-        f"{category}-{recipe}": Cell(category, recipe)
+        f"{category}-{recipe}": Cell(category, recipe, against="" if recipe == "slides" else f"{category}-slides")
         for recipe in ("stable", "slides", "paper")
         for category in CLASSES
     },
-)  # fmt: skip
+)

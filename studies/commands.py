@@ -65,12 +65,15 @@ def demo(category: str, **options: Any) -> None:
 
 @click.group()
 def study() -> None:
-    """Questions answered by trainings (studies/README.md)."""
+    """Questions answered with runs and intervals (studies/README.md)."""
 
 
-study_argument = click.argument("name", type=click.Choice(["categories"]))
+STUDIES = (
+    "categories", "label_smoothing", "accuracy_gate", "dataset_size", "voxelization", "features", "novelty_power",
+)  # fmt: skip
+study_argument = click.argument("name", type=click.Choice(STUDIES))
 scale_option = click.option(
-    "--scale", type=click.Choice(["smoke", "cpu", "gpu", "paper"]), default="cpu", help="How large the trainings are."
+    "--scale", type=click.Choice(["smoke", "cpu", "gpu", "paper"]), default="cpu", help="How large the runs are."
 )
 study_out_option = click.option("--out", type=PathArg, default=Path("runs/studies"), help="Folder of the runs.")
 
@@ -80,21 +83,33 @@ def named_study(name: str) -> Any:
     return importlib.import_module(f"studies.{name}").STUDY
 
 
-@study.command("run")
-@study_argument
-@click.argument("dataset_dir", type=PathArg)
+@study.command("list")
 @scale_option
 @study_out_option
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings at a time.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Trainings of each cell.  [default: the scale's]")
-@click.option("--cell", "cells", multiple=True, help="Only these cells; repeat for several.")
-def study_run(
-    name: str, dataset_dir: Path, scale: str, out: Path, jobs: int, seeds: int | None, cells: tuple[str, ...]
-) -> None:
-    """Train and judge what is not there yet; a study that was cut off goes on where it was."""
-    from studies.study import run
+def study_list(scale: str, out: Path) -> None:
+    """Every study: its name, how many of its runs are there, its question."""
+    for name in STUDIES:
+        tasks = named_study(name).tasks(scale, None, out)
+        click.echo(f"{name:16} {sum(task.done() for task in tasks):3}/{len(tasks):<3} {named_study(name).question}")
 
-    run(named_study(name).only(cells), dataset_dir, scale, out, jobs, say, seeds)
+
+@study.command("run")
+@study_argument
+@click.argument("dataset_dir", type=PathArg, required=False)
+@scale_option
+@study_out_option
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Runs at a time; of a cluster, on one machine.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Runs of each cell.  [default: the scale's]")
+@click.option("--cell", "cells", multiple=True, help="Only these cells; repeat for several.")
+@click.option("--scheduler", help="Dask cluster that makes the runs, and sees data sets and runs under the same paths.")
+def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, ...], **options: Any) -> None:
+    """Make and judge what is not there yet; a study that was cut off goes on where it was.
+
+    DATASET_DIR is what it is about; only voxelization makes all its data itself.
+    """
+    from studies.runner import run
+
+    run(named_study(name).only(cells), dataset_dir, out=out, say=say, **options)
 
 
 @study.command("collect")
@@ -102,8 +117,8 @@ def study_run(
 @scale_option
 @study_out_option
 def study_collect(name: str, scale: str, out: Path) -> None:
-    """Write the study's CSV and figure below studies/results, and the table of its page."""
-    from studies.study import publish
+    """Write the study's CSV and figure below studies/results, and the tables of its page."""
+    from studies.tables import publish
 
     for path in publish(named_study(name), scale, out):
         click.echo(path)

@@ -3,48 +3,89 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
-from studies import study as frame
-from studies.study import SCALES, Cell, Scale, Study, collect, command_of, fill_page, markdown, run
+from gan3d_eval.voxels import VoxelSet
+from studies import tables
+from studies.commands import STUDIES
+from studies.novelty_power import detected
+from studies.runner import command_of, run
+from studies.study import SCALES, Cell, Measure, Scale, Study, Task
+from studies.tables import NOT_RUN, collect, fill_page, markdown, publish
+from studies.voxelization import with_stray_vertex
 
-PAGES = Path(frame.__file__).parent
+PAGES = Path(tables.__file__).parent
 TABLES = sorted((PAGES / "results").glob("*.csv"))
+SECTIONS = ["Runs and commands", "Differs from paper", "Results", "What did not work", "Cost"]
+
+
+def named(name):
+    return importlib.import_module(f"studies.{name}").STUDY
 
 
 def toy(**cells):
     return Study("toy", "Does it train?", {label: Cell("sofa", recipe) for label, recipe in cells.items()})
 
 
-def test_all_trainings_of_a_scale_see_equally_many_shapes_whatever_the_class():
-    few, many = (
-        command_of(Cell("sofa", "stable", ("--r1", "2")), SCALES["cpu"], 1, n, Path("d"), Path("r")) for n in (200, 680)
-    )
-    assert few[few.index("--epochs") + 1] == "200"
-    assert many[many.index("--epochs") + 1] == "59"
-    assert few[:6] == ["train", "d", "--class", "sofa", "--recipe", "stable"]
-    assert few[-6:] == ["--seed", "1", "--r1", "2", "--out", "r"]
+def quiet(line):
+    pass
 
 
-def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds():
-    rows = pd.DataFrame(
-        {
-            "cell": ["b", "b", "a"], "seed": [0, 1, 0], "failures": ["", "empty", None], "valid": [0.9, 1.0, 0.5],
-            "empty": [0.0, 0.0, 0.25], "coverage_l1": [0.2, 0.4, 0.3], "coverage_l1_real": [0.5, 0.5, 0.6],
-            "one_nna_l1": [0.6, 0.7, 0.99], "one_nna_l1_real": 0.5, "a_far": [0.5, 0.5, None], "d_updated_share": 1.0,
-        }
-    )  # fmt: skip
-    lines = markdown(rows).splitlines()
-    assert lines[0].startswith("| | runs | valid volume | empty | COV ÷ real | 1-NNA |")
-    assert lines[2] == (
-        "| b | 2 | 0.950 [0.900, 1.000] | 0.000 | 0.60 [0.40, 0.80] | 0.65 [0.60, 0.70] | 0.50 | 0.50 | 1.00 | empty (1) |"
-    )
-    assert lines[3] == "| a | 1 | 0.500 | 0.250 | 0.50 | 0.99 | 0.50 | – | 1.00 | none |"
+def test_all_trainings_of_a_scale_see_equally_many_shapes_whatever_the_class(tmp_path):
+    shapes = VoxelSet.from_grids(np.ones((880, 2, 2, 2), bool))
+    shapes.table["class"], shapes.table["split"] = ["few"] * 200 + ["many"] * 680, "train"
+    for column in ("source", "sha256", "occupied", "components", "flags"):
+        shapes.table[column] = 0
+    shapes.write(tmp_path / "d")
+    cells = {"a": Cell("few", "stable", ("--r1", "2")), "b": Cell("many", width=0.5), "c": Cell()}
+    study = Study("toy", "?", cells)
+    few, many, every = (command_of(Task(study, label, 1, "cpu", tmp_path / "d", Path("o"))) for label in cells)
+    assert [line[line.index("--epochs") + 1] for line in (few, many, every)] == ["200", "59", "46"]
+    assert [line[line.index("--base-channels") + 1] for line in (few, many)] == ["16", "8"]
+    assert few[:6] == ["train", str(tmp_path / "d"), "--class", "few", "--recipe", "stable"]
+    assert few[-6:] == ["--seed", "1", "--r1", "2", "--out", "o/toy/cpu/a-s1"]
+    assert "--class" not in every
+
+
+ROWS = pd.DataFrame(
+    {
+        "cell": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "failures": ["", "empty", None, None],
+        "valid": [0.9, 1.0, 0.5, 0.625], "real": [1.0, 1.0, 1.0, 1.25], "far": [0.5, 0.5, None, None],
+    }
+)  # fmt: skip
+MEASURED = (
+    Measure("valid volume", "valid", "{:.3f}", "high"),
+    Measure("off real", "abs(valid - real)", "{:.2f}", "low"),
+    Measure("A", "far"),
+)
+
+
+def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds_and_one_a_comparison():
+    study = Study("toy", "?", {"b": Cell(), "a": Cell(against="b"), "c": Cell(against="b")}, measures=MEASURED)
+    lines = markdown(study, ROWS).splitlines()
+    assert lines[0] == "| | runs | valid volume | off real | A | failures detected |"
+    assert lines[2] == "| b | 2 | 0.950 [0.900, 1.000] | 0.05 [0.00, 0.10] | 0.50 | empty (1) |"
+    assert lines[3] == "| a | 2 | 0.562 [0.500, 0.625] | 0.56 [0.50, 0.62] | – | none |"
+    # Differences −0.4 and −0.375: mean −0.3875, s/√2 = 0.0125, t(0.975, 1) = 12.706; then 0.4 and 0.625.
+    assert lines[4:6] == ["", "| | against | measure (better) | difference, 95 % | seeds | answer |"]
+    assert lines[7] == "| a | b | valid volume (high) | -0.388 [-0.546, -0.229] | 2 | worse |"
+    assert lines[8].startswith("| a | b | off real (low) | +0.51 [-0.92, +1.94] | 2 | undecided; about ")
+    assert len(lines) == 9  # what was not run is not compared
+
+
+def test_only_runs_of_the_same_seed_are_compared():
+    study = Study("toy", "?", {"b": Cell(), "a": Cell(against="b")}, measures=MEASURED[:1])
+    lines = markdown(study, ROWS[1:]).splitlines()
+    assert lines[-1] == "| a | b | valid volume (high) | -0.375 | 1 | undecided; no spread over seeds |"
+    assert "against" not in markdown(study, ROWS[2:])
 
 
 def test_a_page_keeps_its_words_and_takes_the_new_table(tmp_path):
@@ -61,8 +102,35 @@ def test_a_page_keeps_its_words_and_takes_the_new_table(tmp_path):
 def test_the_table_of_a_page_is_that_of_its_csv(table):
     name, scale = table.stem.rsplit("-", 1)
     text = (PAGES / f"{name}.md").read_text()
-    assert markdown(pd.read_csv(table)) == text.split(f"<!-- {scale} -->\n")[1].split(f"\n<!-- end {scale} -->")[0]
+    found = text.split(f"<!-- {scale} -->\n")[1].split(f"\n<!-- end {scale} -->")[0]
+    assert markdown(named(name), pd.read_csv(table)) == found
     assert table.with_suffix(".png").is_file()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_page_with_its_question_and_no_number_that_was_not_run(name):
+    study, text = named(name), (PAGES / f"{name}.md").read_text()
+    assert study.name == name
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    assert "**Question.**" in text
+    assert f"study run {name}" in text
+    assert f"[{name}]({name}.md)" in (PAGES / "README.md").read_text()
+    tables = re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end \1 -->", text, re.DOTALL)
+    assert tables
+    for scale, table in tables:
+        assert (table != NOT_RUN) == (PAGES / "results" / f"{name}-{scale}.csv").is_file()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_cell_is_a_training_that_exists_and_is_compared_with_another(name, dataset_dir, tmp_path, cli):
+    study = named(name)
+    for label, cell in study.cells.items():
+        assert not cell.against or (cell.against in study.cells and cell.against != label)
+        if not study.make:
+            settings = ("--recipe", cell.recipe, *cell.options)
+            assert json.loads(cli("train", dataset_dir, *settings, "--dry-run").stdout)["resolution"] == 16
+    used = {result for result, _ in study.columns.values()}
+    assert used <= set(study.verbs)
 
 
 def test_only_cells_that_exist_can_be_chosen():
@@ -79,11 +147,12 @@ def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, m
     with pytest.raises(Gan3dError, match="holds no judged run"):
         collect(study, "smoke", tmp_path)
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
+    assert said == ["toy smoke: 1 of 1 runs to make", "gated, seed 0: done"]
     (row,) = collect(study, "smoke", tmp_path).to_dict("records")
-    assert (row["cell"], row["seed"], row["n"]) == ("gated", 0, 12)
+    assert (row["cell"], row["seed"], row["n"], row["n_train"]) == ("gated", 0, 12, 24)
     assert 0 <= row["coverage_l1"] <= 1
 
-    path = study.path(tmp_path, "smoke", "gated", 0)
+    path = tmp_path / "toy" / "smoke" / "gated-s0"
     before = (path / "metrics.csv").read_bytes()
     RunDir.open(path).update(status="interrupted")
     shutil.rmtree(path / "results")
@@ -92,20 +161,137 @@ def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, m
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
     assert len((path / "metrics.csv").read_bytes().splitlines()) == len(before.splitlines())
     assert collect(study, "smoke", tmp_path)["coverage_l1"].tolist() == [row["coverage_l1"]]
+    run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
+    assert said[-1] == "toy smoke: 0 of 1 runs to make"
 
 
 def test_a_training_that_fails_is_named_with_its_reason(dataset_dir, tmp_path):
     study = Study("toy", "?", {"wide": Cell("sofa", "slides", ("--batch-size", "4096"))})
-    with pytest.raises(
-        Gan3dError, match=r"1 of 1 trainings failed: wide-s0: error: \d+ training shapes are fewer than one batch"
+    with pytest.raises(Gan3dError, match=r"1 of 1 runs failed: wide-s0: \d+ training shapes are fewer than one batch"):
+        run(study, dataset_dir, "smoke", tmp_path, 1, quiet)
+
+
+def test_a_study_of_data_says_that_it_needs_some(tmp_path, cli):
+    done = cli("study", "run", "accuracy_gate", "--scale", "smoke", "--out", tmp_path, "--cell", "off")
+    assert done.exit_code == 1
+    assert "accuracy_gate needs a data set: study run accuracy_gate DATASET" in done.stderr
+
+
+def count(task):
+    """What a study that trains nothing may do."""
+    if task.label == "bad":
+        raise Gan3dError("no luck")
+    path = task.path / "results" / "count.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"values": {"found": len(task.label) + task.seed}}))
+
+
+COUNTING = Study(
+    "counting", "How long?", {"a": Cell(), "abc": Cell(against="a")}, verbs={"count": ()}, columns={"found": ("count", "found")},
+    measures=(Measure("letters", "found", "{:.1f}", "high"),), make=count,
+)  # fmt: skip
+
+
+def test_a_study_without_training_is_collected_drawn_and_put_on_its_page(tmp_path):
+    run(COUNTING, None, "smoke", tmp_path / "runs", 1, quiet, seeds=2)
+    page = tmp_path / "counting.md"
+    page.write_text("<!-- smoke -->\nNot run yet.\n<!-- end smoke -->\n")
+    table, figure, _ = publish(COUNTING, "smoke", tmp_path / "runs", tmp_path)
+    assert pd.read_csv(table).to_dict("list") == {"cell": ["a", "a", "abc", "abc"], "seed": [0, 1, 0, 1], "found": [1, 2, 3, 4]}
+    assert figure.stat().st_size > 1000
+    assert "| abc | 2 | 3.5 [3.0, 4.0] |\n" in page.read_text()
+    assert "| abc | a | letters (high) | +2.0 | 2 | undecided; no spread over seeds |" in page.read_text()
+
+
+def test_runs_are_spread_over_a_cluster_and_the_others_go_on_where_one_fails(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    import dataclasses
+
+    study = dataclasses.replace(COUNTING, cells={"a": Cell(), "bad": Cell(), "abc": Cell()})
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(Gan3dError, match="1 of 3 runs failed: bad-s0: no luck"),
     ):
-        run(study, dataset_dir, "smoke", tmp_path, 1, lambda line: None)
+        run(study, None, "smoke", tmp_path, 1, quiet, scheduler=cluster.scheduler_address)
+    assert collect(study, "smoke", tmp_path)["cell"].tolist() == ["a", "abc"]
+
+
+def test_the_list_says_how_many_runs_are_there(tmp_path, cli):
+    lines = cli("study", "list", "--scale", "smoke", "--out", tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(STUDIES)
+    assert lines[1].split()[1] == "0/5"
+
+
+# --- what single studies make -----------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_data_set_are_nested_and_keep_the_held_out_shapes(dataset_dir, tmp_path):
+    study = named("dataset_size")
+    task = study.tasks("smoke", dataset_dir, tmp_path)[0]
+    study.data(task)
+    study.data(task)  # what is there stays
+    parts = [VoxelSet.open(task.data / name) for name in ("1-of-8", "1-of-4", "1-of-2")]
+    names = [set(part.select(["sofa"], "train").names) for part in parts]
+    assert [len(some) for some in names] == [3, 6, 12]
+    assert names[0] < names[1] < names[2]
+    assert {tuple(part.select(["sofa"], "test").names) for part in parts} == {
+        tuple(VoxelSet.open(dataset_dir).select(["sofa"], "test").names)
+    }
+    assert parts[0].info["n"] == len(parts[0]) == 27
+    assert parts[0].info["name"] == "1-of-8"
+
+
+def test_a_stray_vertex_shrinks_what_polygon2voxel_makes_and_leaves_exact_voxels_alone(tmp_path):
+    from gan3d_model.data.meshes import read_mesh
+    from gan3d_model.data.synthetic import furniture
+    from gan3d_model.data.voxelize import Voxelizer, voxelize
+
+    off = furniture("monitor", 3).export(file_type="off")
+    (tmp_path / "a.off").write_text(off)
+    (tmp_path / "b.off").write_text(with_stray_vertex(off))
+    meshes = [read_mesh(tmp_path / name) for name in ("a.off", "b.off")]
+    exact = [voxelize(mesh, Voxelizer(32)).grid for mesh in meshes]
+    assert (exact[0] == exact[1]).all()
+    slides = [voxelize(mesh, Voxelizer(32, 0, False, method="polygon2voxel")).grid for mesh in meshes]
+    wide = [max(np.ptp(axis) for axis in np.nonzero(grid)) for grid in slides]
+    assert wide[0] > 2 * wide[1]
+    assert 6 <= wide[1] <= 11
+
+
+def test_copies_are_detected_and_honest_samples_are_not():
+    random = np.random.default_rng(0)
+    held, same, near = random.normal(10, 1, 200), random.normal(10, 1, 200), random.normal(5, 1, 200)
+    assert detected({"l1": near}, {"l1": held}, 50, [0], exact=False)
+    assert not detected({"l1": same}, {"l1": held}, 50, [0], exact=False)
+    same[:] = np.where(np.arange(200) < 100, 0, same)
+    assert detected({"l1": same}, {"l1": held}, 50, [0], exact=True)
+
+
+@pytest.fixture(scope="module")
+def more_shapes(tmp_path_factory):
+    """Sofas and dressers at 16³, 64 of each to train on: an eighth fills a batch."""
+    from gan3d_model.data.prepare import prepare
+    from gan3d_model.data.synthetic import write_furniture
+    from gan3d_model.data.voxelize import Voxelizer
+
+    root = tmp_path_factory.mktemp("more")
+    write_furniture(root / "meshes", ["sofa", "dresser", "monitor", "table"], 64, 24)
+    prepare(root / "meshes", root / "furniture", Voxelizer(16), say=quiet)
+    return root / "furniture"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["categories"])
-def test_every_study_runs_at_smoke_scale(name, dataset_dir, tmp_path):
-    study = importlib.import_module(f"studies.{name}").STUDY
-    known = {label: cell for label, cell in study.cells.items() if cell.category == "sofa"}
-    run(study.only(known), dataset_dir, "smoke", tmp_path, 2, lambda line: None)
-    assert set(collect(study, "smoke", tmp_path)["cell"]) == set(known)
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
+    study = named(name)
+    run(study, None if name == "voxelization" else more_shapes, "smoke", tmp_path / "runs", 2, quiet)
+    (tmp_path / f"{name}.md").write_text("<!-- smoke -->\n\n<!-- end smoke -->\n")
+    publish(study, "smoke", tmp_path / "runs", tmp_path)
+    rows = pd.read_csv(tmp_path / "results" / f"{name}-smoke.csv")
+    assert list(dict.fromkeys(rows["cell"])) == list(study.cells)
+    missing = {f"detected_{n}" for n in (50, 100, 200, 500)} if name == "novelty_power" else set()
+    assert set(study.columns) - set(rows.dropna(axis=1, how="all")) <= missing | {
+        "accuracy_without_leaks",
+        "a_far",
+        "flagged_share",
+    }
