@@ -27,9 +27,10 @@ __all__ = ["STUDY", "detected"]
 
 VERB = "novelty-power"
 NUMBERS = (20, 50, 100, 200, 500)
-MOST = {"smoke": 20, "cpu": 500, "gpu": 500, "paper": 500}
-"""Shapes of each kind."""
-DRAWS = {"smoke": 3, "cpu": 100, "gpu": 100, "paper": 500}
+POOL = {"smoke": 30, "cpu": 630, "gpu": 630, "paper": 630}
+"""Shapes of each kind that are drawn from: more than the largest n, for some are too small to be judged, and some that are held
+out are no null, being moved copies."""
+DRAWS = {"smoke": 3, "cpu": 40, "gpu": 40, "paper": 200}
 BOOTSTRAP = 1000  # as nn-check
 HONEST, NULL, WHOLE = "honest", "held-out", "all"
 KINDS = (HONEST, *(kind for kind in CANARIES if kind != "empty"))  # empty shapes are never judged
@@ -38,19 +39,17 @@ Distances = dict[str, NDArray[np.float64]]
 
 def distances(task: Task) -> None:
     """Write `distances.csv` of one seed: to the nearest training shape, of every kind, under every distance."""
-    path, most = task.data / "distances.csv", MOST[task.scale]
+    path, pool = task.data / "distances.csv", POOL[task.scale]
     if path.exists():
         return
     shapes = VoxelSet.open(task.given).without_empty()
     distinct = np.unique(shapes.packed, axis=0, return_index=True)[1]
     order = np.random.default_rng(task.seed).permutation(np.sort(distinct))
-    apart = 2 * most + most // 4 + 10  # some are too small to be judged
-    train, rest = shapes.take(np.sort(order[apart:])), shapes.take(order[:apart])
-    rest = rest.take(rest.volume >= np.quantile(train.volume, SMALL_QUANTILE)) if len(train) else rest
-    if len(train) < most or len(rest) < 2 * most:
-        raise Gan3dError(f"{task.given} has {len(distinct)} distinct shapes; {VERB} at {task.scale} needs {apart + most}")
-    sets = {NULL: rest.take(range(most)), HONEST: rest.take(range(most, 2 * most))}
-    sets |= {kind: copies for kind, copies in canaries(train, most, task.seed).items() if kind in KINDS}
+    if len(order) < 3 * pool:
+        raise Gan3dError(f"{task.given} has {len(order)} distinct shapes; novelty_power at scale {task.scale} needs {3 * pool}")
+    held, honest, train = (shapes.take(np.sort(part)) for part in np.split(order, [pool, 2 * pool]))
+    copies = canaries(train, pool, task.seed)
+    sets = {NULL: held, HONEST: honest} | {kind: copies[kind] for kind in KINDS if kind in copies}
     rows = Search(train, 1, 2, "turns-mirror", False, None, NO_CACHE).rows(sets)
     rows = rows[rows["volume"] >= np.quantile(train.volume, SMALL_QUANTILE)]
     with atomic_file(path) as temporary:
@@ -65,20 +64,20 @@ def power(task: Task) -> None:
     names = DISTANCES if which == WHOLE else (which,)
     gen = {name: rows.loc[rows["set"] == kind, name].to_numpy(np.float64) for name in names}
     null = {name: rows.loc[rows["set"] == NULL, name].to_numpy(np.float64) for name in names}
-    null = {name: values[values > 0] for name, values in null.items()}  # a moved copy is no null
+    null = {name: values[values > 0] for name, values in null.items()}  # as nn-check: a moved copy is no null
+    sizes = {f"{kind} shapes": min(map(len, gen.values())), f"{NULL} shapes": min(map(len, null.values()))}
     values: dict[str, float] = {"n": len(gen[names[0]])}
     absent: dict[str, str] = {}
     for n in NUMBERS:
-        sizes = {"samples": min(map(len, gen.values())), "held-out shapes": min(map(len, null.values()))}
         if short := [f"{size} {what}" for what, size in sizes.items() if size < n]:
-            absent[f"detected_{n}"] = f"only {short[0]}"
+            absent[f"detected_{n}"] = f"only {short[0]} that can be judged"
             continue
         draws = DRAWS[task.scale] if min(sizes.values()) > n else 1
         found = [detected(gen, null, n, [task.seed, n, i], which == WHOLE) for i in range(draws)]
         values[f"detected_{n}"] = float(np.mean(found))
-    whole = {name: calibrate(gen[name], null[name], 0, task.seed).values for name in names}
-    if which != WHOLE:
-        values |= {"a_far": whole[which]["a_far"], "flagged_share": whole[which]["flagged_share"]}
+    if which != WHOLE and all(sizes.values()):
+        whole = calibrate(gen[which], null[which], 0, task.seed).values
+        values |= {key: whole[key] for key in ("a_far", "flagged_share")}
     inputs = {"distances": {"path": "distances.csv", "n": len(rows)}}
     protocol = f"{VERB}-{kind}-{which}-draws{DRAWS[task.scale]}"
     options = {"alpha": ALPHA, "bootstrap": BOOTSTRAP}

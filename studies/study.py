@@ -96,7 +96,7 @@ MEASURES = (
     Measure("COV ÷ real", "coverage_l1 / coverage_l1_real", "{:.2f}", "high"),
     Measure("1-NNA", "one_nna_l1"),
     Measure("… of real", "one_nna_l1_real"),
-    Measure("… off real", "abs(one_nna_l1 - one_nna_l1_real)", "{:.2f}", "low"),
+    Measure("1-NNA off real", "abs(one_nna_l1 - one_nna_l1_real)", "{:.2f}", "low"),
     Measure("A", "a_far"),
     Measure("D learned in", "d_updated_share"),
 )

@@ -10,7 +10,7 @@ import pandas as pd
 from gan3d_eval.files import Gan3dError, atomic_file, read_json
 from gan3d_eval.plotting import GENERATED, NEUTRAL, figure
 from studies.study import Measure, Study
-from studies.verdicts import Verdict, compared
+from studies.verdicts import MOST_SEEDS, Verdict, compared
 
 __all__ = ["NOT_RUN", "collect", "fill_page", "markdown", "publish"]
 
@@ -80,9 +80,13 @@ def _in_words(verdict: Verdict, form: str) -> str:
     """Difference with interval, seeds, and the answer."""
     signed = form.replace(":", ":+", 1)
     around = "" if verdict.low is None else f" [{signed.format(verdict.low)}, {signed.format(verdict.high)}]"
-    how = {True: "no difference seen" if not verdict.difference else "no spread over seeds", False: "too small to decide"}
-    needed = f"about {verdict.needed} seeds would decide it" if verdict.needed else how[verdict.low is None]
-    answer = verdict.answer if verdict.answer != "undecided" else f"undecided; {needed}"
+    if verdict.needed:
+        why = f"about {verdict.needed} seeds would decide it"
+    elif verdict.low is None:
+        why = "one seed" if verdict.n == 1 else "the same in every seed"
+    else:
+        why = f"more than {MOST_SEEDS} seeds would"
+    answer = verdict.answer if verdict.answer != "undecided" else f"undecided; {why}"
     return f"{signed.format(verdict.difference)}{around} | {verdict.n} | {answer}"
 
 

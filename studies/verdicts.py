@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = ["Verdict", "compared", "seeds_needed"]
+__all__ = ["MOST_SEEDS", "Verdict", "compared", "seeds_needed"]
 
 LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 10_000

@@ -84,7 +84,7 @@ def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds_and_one_a_compa
 def test_only_runs_of_the_same_seed_are_compared():
     study = Study("toy", "?", {"b": Cell(), "a": Cell(against="b")}, measures=MEASURED[:1])
     lines = markdown(study, ROWS[1:]).splitlines()
-    assert lines[-1] == "| a | b | valid volume (high) | -0.375 | 1 | undecided; no spread over seeds |"
+    assert lines[-1] == "| a | b | valid volume (high) | -0.375 | 1 | undecided; one seed |"
     assert "against" not in markdown(study, ROWS[2:])
 
 
@@ -200,7 +200,7 @@ def test_a_study_without_training_is_collected_drawn_and_put_on_its_page(tmp_pat
     assert pd.read_csv(table).to_dict("list") == {"cell": ["a", "a", "abc", "abc"], "seed": [0, 1, 0, 1], "found": [1, 2, 3, 4]}
     assert figure.stat().st_size > 1000
     assert "| abc | 2 | 3.5 [3.0, 4.0] |\n" in page.read_text()
-    assert "| abc | a | letters (high) | +2.0 | 2 | undecided; no spread over seeds |" in page.read_text()
+    assert "| abc | a | letters (high) | +2.0 | 2 | undecided; the same in every seed |" in page.read_text()
 
 
 def test_runs_are_spread_over_a_cluster_and_the_others_go_on_where_one_fails(tmp_path):
@@ -275,7 +275,7 @@ def more_shapes(tmp_path_factory):
     from gan3d_model.data.voxelize import Voxelizer
 
     root = tmp_path_factory.mktemp("more")
-    write_furniture(root / "meshes", ["sofa", "dresser", "monitor", "table"], 64, 24)
+    write_furniture(root / "meshes", ["sofa", "dresser"], 64, 24)
     prepare(root / "meshes", root / "furniture", Voxelizer(16), say=quiet)
     return root / "furniture"
 
@@ -284,6 +284,8 @@ def more_shapes(tmp_path_factory):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
     study = named(name)
+    if name == "categories":  # twelve cells, alike but for class and recipe
+        study = study.only(["dresser-stable", "dresser-slides", "dresser-paper"])
     run(study, None if name == "voxelization" else more_shapes, "smoke", tmp_path / "runs", 2, quiet)
     (tmp_path / f"{name}.md").write_text("<!-- smoke -->\n\n<!-- end smoke -->\n")
     publish(study, "smoke", tmp_path / "runs", tmp_path)
