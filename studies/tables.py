@@ -42,9 +42,10 @@ def _seed(path: Path) -> int:
     return int(path.name.rpartition("-s")[2])
 
 
-def markdown(study: Study, rows: pd.DataFrame) -> str:
-    """The tables of a study's page: each cell over its seeds, then each cell against the one that it is compared with."""
-    return "\n".join(_cells(study, rows) + _verdicts(study, rows))
+def markdown(study: Study, scale: str, rows: pd.DataFrame) -> str:
+    """What a study's page shows: each cell over its seeds, each cell against the one that it is compared with, the figure."""
+    figure = f"![Every run, and the mean of each cell](results/{study.name}-{scale}.png)"
+    return "\n".join([*_cells(study, rows), *_verdicts(study, rows), "", figure])
 
 
 def _cells(study: Study, rows: pd.DataFrame) -> list[str]:
@@ -125,6 +126,7 @@ def draw(study: Study, rows: pd.DataFrame, path: Path) -> None:
                 axis.plot(mean, y, "|", color=NEUTRAL, markersize=14, markeredgewidth=2)
             axis.set_yticks(range(len(cells)), [""] * len(cells) if i else cells)
             axis.set_ylim(-0.6, len(cells) - 0.4)
+            axis.set_xlim(-0.02, max(1.02, 1.05 * values.max()))  # all are shares, or ratios of such
             axis.set_title(f"{measure.heading}: {measure.better}", loc="left")
 
 
@@ -137,5 +139,5 @@ def publish(study: Study, scale: str, out: Path, folder: Path = STUDIES) -> list
     rows = pd.read_csv(table)  # as anyone reads it: the page says what the file says
     draw(study, rows, table.with_suffix(".png"))
     page = folder / f"{study.name}.md"
-    fill_page(page, scale, markdown(study, rows))
+    fill_page(page, scale, markdown(study, scale, rows))
     return [table, table.with_suffix(".png"), page]

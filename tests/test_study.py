@@ -70,7 +70,7 @@ MEASURED = (
 
 def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds_and_one_a_comparison():
     study = Study("toy", "?", {"b": Cell(), "a": Cell(against="b"), "c": Cell(against="b")}, measures=MEASURED)
-    lines = markdown(study, ROWS).splitlines()
+    lines = markdown(study, "cpu", ROWS).splitlines()
     assert lines[0] == "| | runs | valid volume | off real | A | failures detected |"
     assert lines[2] == "| b | 2 | 0.950 [0.900, 1.000] | 0.05 [0.00, 0.10] | 0.50 | empty (1) |"
     assert lines[3] == "| a | 2 | 0.562 [0.500, 0.625] | 0.56 [0.50, 0.62] | – | none |"
@@ -78,14 +78,15 @@ def test_a_table_has_a_row_a_cell_with_mean_and_range_over_seeds_and_one_a_compa
     assert lines[4:6] == ["", "| | against | measure (better) | difference, 95 % | seeds | answer |"]
     assert lines[7] == "| a | b | valid volume (high) | -0.388 [-0.546, -0.229] | 2 | worse |"
     assert lines[8].startswith("| a | b | off real (low) | +0.51 [-0.92, +1.94] | 2 | undecided; about ")
-    assert len(lines) == 9  # what was not run is not compared
+    # What was not run is not compared.
+    assert lines[9:] == ["", "![Every run, and the mean of each cell](results/toy-cpu.png)"]
 
 
 def test_only_runs_of_the_same_seed_are_compared():
     study = Study("toy", "?", {"b": Cell(), "a": Cell(against="b")}, measures=MEASURED[:1])
-    lines = markdown(study, ROWS[1:]).splitlines()
-    assert lines[-1] == "| a | b | valid volume (high) | -0.375 | 1 | undecided; one seed |"
-    assert "against" not in markdown(study, ROWS[2:])
+    lines = markdown(study, "cpu", ROWS[1:]).splitlines()
+    assert lines[-3] == "| a | b | valid volume (high) | -0.375 | 1 | undecided; one seed |"
+    assert "against" not in markdown(study, "cpu", ROWS[2:])
 
 
 def test_a_page_keeps_its_words_and_takes_the_new_table(tmp_path):
@@ -103,7 +104,7 @@ def test_the_table_of_a_page_is_that_of_its_csv(table):
     name, scale = table.stem.rsplit("-", 1)
     text = (PAGES / f"{name}.md").read_text()
     found = text.split(f"<!-- {scale} -->\n")[1].split(f"\n<!-- end {scale} -->")[0]
-    assert markdown(named(name), pd.read_csv(table)) == found
+    assert markdown(named(name), scale, pd.read_csv(table)) == found
     assert table.with_suffix(".png").is_file()
 
 
