@@ -33,6 +33,7 @@ def little(monkeypatch):
     for name, value in SMALL.items():
         monkeypatch.setattr(f"gan3d_eval.explore.{name}", value)
     monkeypatch.setattr("gan3d_eval.feature_map.THUMBNAILS", 4)
+    monkeypatch.setattr(CheckpointSpace.recover, "__defaults__", (20, 0.05))
 
 
 class Slabs(nn.Module):
