@@ -76,7 +76,8 @@ def test_from_nothing_to_a_report(cli, tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, times):
+def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, monkeypatch, times):
+    monkeypatch.setitem(RECIPES, "demo", dataclasses.replace(RECIPES["demo"], base_channels=4, n_samples=40))
     arguments = "--n-train 24 --n-test 24 --epochs 1 --class table --out".split()
     for i in range(times):
         done = cli("demo", *arguments, tmp_path / "demo")

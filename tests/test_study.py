@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -18,7 +19,7 @@ from studies import tables
 from studies.commands import STUDIES
 from studies.novelty_power import detected
 from studies.runner import command_of, run
-from studies.study import SCALES, Cell, Measure, Scale, Study, Task
+from studies.study import COMPARED, SCALES, VERBS, Cell, Measure, Scale, Study, Task
 from studies.tables import NOT_RUN, collect, fill_page, markdown, publish
 from studies.voxelization import with_stray_vertex
 
@@ -144,7 +145,9 @@ def test_only_cells_that_exist_can_be_chosen():
 
 def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", Scale(2, 60, 1, 12, ("--batch-size", "8")))
-    study, said = toy(gated="slides"), []
+    columns = {name: of for name, of in COMPARED.items() if of[0] == "compare"}
+    study = dataclasses.replace(toy(gated="slides"), verbs={"compare": VERBS["compare"]}, columns=columns)
+    said = []
     with pytest.raises(Gan3dError, match="holds no judged run"):
         collect(study, "smoke", tmp_path)
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
