@@ -54,7 +54,8 @@ def _run(run: RunDir, number: int) -> dict[str, Any]:
     results = run.results()
     made = {result["verb"] for result in results.values()}
     return {
-        "meta": run.meta, "id": f"run{number}", "answers": answers(results, run.meta), "cards": _cards(results),
+        "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
+        "answers": answers(results, run.meta, bool(run.checkpoints())),
         "shapes": turned(run, results), "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip

@@ -17,7 +17,7 @@ NOVEL = {
 }
 
 
-def answers(results: dict[str, dict[str, Any]], run: dict[str, Any]) -> list[Answer]:
+def answers(results: dict[str, dict[str, Any]], run: dict[str, Any], has_weights: bool) -> list[Answer]:
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
     A question whose verb was not run is answered by the command that does it.
@@ -25,7 +25,9 @@ def answers(results: dict[str, dict[str, Any]], run: dict[str, Any]) -> list[Ans
     found = [
         _or_command("Is it real?", "compare", results, _real),
         _or_command("Is it new?", "nn-check", results, _new),
-        _or_command("Are D's features any good?", "classify-features", results, _features),
+        _or_command("Are D's features any good?", "classify-features", results, _features)
+        if has_weights or "classify-features" in results
+        else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
         _or_command("What do people say?", "human-eval", results, _people),
     ]
     failures = run.get("failures")

@@ -315,7 +315,7 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     def said(gen, ref, coverage):
         real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
         values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
-        return answers({"compare": result_of(values | real)}, {})[0]["tone"]
+        return answers({"compare": result_of(values | real)}, {}, True)[0]["tone"]
 
     assert said(0.5, 0.55, 0.48) == "good"
     assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
@@ -323,12 +323,16 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     assert said(0.7, 0.7, 0.45) == "fair"
 
 
+def test_without_weights_nobody_is_sent_to_ask_for_features():
+    assert [answers({}, {}, weights)[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
+
+
 def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     def said(trained, untrained, voxels, p):
         values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
-        return answers({"classify-features": result_of(values)}, {})[2]
+        return answers({"classify-features": result_of(values)}, {}, True)[2]
 
     assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
-    assert answers({}, {})[2]["answer"] == "Not asked yet"
+    assert answers({}, {}, True)[2]["answer"] == "Not asked yet"
