@@ -114,7 +114,9 @@ def workers(scheduler: str | None) -> Any:
 @click.option("--judge", "n", type=click.IntRange(min=50), help="Judge so many shapes of every new checkpoint (history).")
 @reference_option
 @leak_option
-def watch(run_dir: Path, every: float, n: int | None, reference: Path | None, allow_leak: bool) -> None:
+def watch(
+    run_dir: Path, every: float, n: int | None, reference: Path | None, classes: tuple[str, ...], allow_leak: bool
+) -> None:
     """Follow a training from another terminal or machine. Ends when it does."""
     from gan3d_eval.cache import Cache
     from gan3d_eval.judge import open_case
@@ -123,7 +125,7 @@ def watch(run_dir: Path, every: float, n: int | None, reference: Path | None, al
     from gan3d_eval.watch import watch as verb
 
     run, seen = RunDir.open(run_dir), -1
-    case = open_case(run_dir, reference, allow_leak=allow_leak) if n else None
+    case = open_case(run_dir, reference, None, allow_leak, classes) if n else None
     for now in verb(run, every):
         click.echo(now.line)
         if n and len(checkpoints := run.checkpoints()) and int(checkpoints[-1].stem) > seen:

@@ -46,17 +46,25 @@ threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probabilities above it are occupied."
 )
 samples_option = click.option("--samples", help="Which sample file, without .npz.  [default: final, else the newest]")
-reference_option = click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own.")
-class_option = click.option("--class", "classes", multiple=True, help="Only these classes of --reference; repeat for several.")
 cache_option = click.option("--no-cache", is_flag=True, help="Compute everything anew.")
 leak_option = click.option(
     "--allow-leak", is_flag=True, help="Go on though more than a fifth of the held-out shapes stand in training, without these."
 )
 
 
+def reference_option(command: Any) -> Any:
+    """Which shapes, where they are not the run's own."""
+    for option in (
+        click.option("--class", "classes", multiple=True, help="Only these classes of --reference; repeat for several."),
+        click.option("--reference", type=PathArg, help="Dataset to judge against, if not the run's own."),
+    ):
+        command = option(command)
+    return command
+
+
 def judging_options(command: Any) -> Any:
     """What every verb that judges samples against data takes."""
-    for option in (json_option, seed_option, cache_option, leak_option, samples_option, class_option, reference_option):
+    for option in (json_option, seed_option, cache_option, leak_option, samples_option, reference_option):
         command = option(command)  # in reverse: decorators apply from the last
     return command
 

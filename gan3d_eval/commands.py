@@ -108,8 +108,8 @@ def curves(run_dir: Path, as_json: bool) -> None:
 @click.option("--turntable", is_flag=True, help="Also the first samples from all sides, as a GIF.")
 @seed_option
 def gallery(
-    run_dir: Path, reference: Path | None, samples: str | None, n_samples: int, seed: int, suffix: str, turntable: bool,
-    **paper: Any,
+    run_dir: Path, reference: Path | None, classes: tuple[str, ...], samples: str | None, n_samples: int, seed: int,
+    suffix: str, turntable: bool, **paper: Any,
 ) -> None:  # fmt: skip
     """Contact sheets of samples and their neighbours. Best and worst, thresholds, training's progress, a turntable."""
     from gan3d_eval.gallery import gallery as verb
@@ -117,7 +117,7 @@ def gallery(
     from gan3d_eval.sheets import Paper
 
     run = RunDir.open(run_dir)
-    train, test, _ = run.training_set(reference) if reference or run.finds_dataset() else (None, None, False)
+    train, test, _ = run.training_set(reference, classes) if reference or run.finds_dataset() else (None, None, False)
     soft = run.probabilities(samples)
     result = verb(run, run.samples(samples), train, test, soft, n_samples, seed, Paper(**paper), f".{suffix}", turntable)
     run.write_result(result)

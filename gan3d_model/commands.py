@@ -236,8 +236,8 @@ def mapped_weights(
 @seed_option
 @json_option
 def explore(
-    run_dir: Path, reference: Path | None, parts: str, shapes: tuple[Path, ...], up: str, threshold: float, step: int | None,
-    device: str, seed: int, as_json: bool, **options: Any,
+    run_dir: Path, reference: Path | None, classes: tuple[str, ...], parts: str, shapes: tuple[Path, ...], up: str,
+    threshold: float, step: int | None, device: str, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """What has G learned? Paths and sums in its latent space. Single dimensions, real shapes found in it, a map."""
     from gan3d_eval.embedding import Embedding
@@ -252,7 +252,7 @@ def explore(
     if not chosen or set(chosen) - set(PARTS):
         raise click.UsageError(f"--parts {parts}: choose of {', '.join(PARTS)}")
     run = RunDir.open(run_dir)
-    train, test, _ = run.training_set(reference) if reference or run.finds_dataset() else (None, None, False)
+    train, test, _ = run.training_set(reference, classes) if reference or run.finds_dataset() else (None, None, False)
     theirs = read_shapes(shapes, up, threshold) if shapes else None
     features, space = extractor_of(run, step, device), CheckpointSpace.open(run, step, seed, device)
     embed = Embedding(features.name, features.sha256, features.of)

@@ -56,7 +56,8 @@ def human_eval() -> None:
 @seed_option
 def serve(
     run_dirs: tuple[Path, ...], design: str, data: bool | None, out: Path | None, host: str, port: int, token: str | None,
-    consent: str | None, samples: str | None, reference: Path | None, allow_leak: bool, **options: Any,
+    consent: str | None, samples: str | None, reference: Path | None, classes: tuple[str, ...],
+    allow_leak: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Ask people, in their browsers. Prints the link; ctrl-C stops, the same command goes on."""
     from gan3d_eval.human.responses import default_path
@@ -64,7 +65,7 @@ def serve(
     from gan3d_eval.human.study import CONSENT, design_study
     from gan3d_eval.judge import open_case
 
-    cases = [open_case(path, reference, samples, allow_leak) for path in run_dirs]
+    cases = [open_case(path, reference, samples, allow_leak, classes) for path in run_dirs]
     competes = len(cases) == 1 if data is None else data
     study = design_study(cases, design, with_data=competes, consent=consent or CONSENT, **options)
     run(study, out or default_path(run_dirs[0], design), host, port, token, say, click.echo)
