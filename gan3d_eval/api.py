@@ -76,7 +76,7 @@ class Judgement:
         run = RunDir.create(
             Path(path),
             {
-                "run_id": new_run_id("judged", "imported", 0), "category": "judged", "resolution": self.gen.resolution,
+                "run_id": new_run_id("judged", "imported", None), "category": "judged", "resolution": self.gen.resolution,
                 "status": "imported", "seed": None, "dataset": None, "prior": None,
                 "grid": dict.fromkeys(("axes", "up", "fill", "longest_side", "threshold")),
                 "producer": {"name": None, "version": None, "commit": None, "dirty": None},
@@ -124,7 +124,12 @@ def judge(
         Grids of different resolutions, or that are none.
     """
     known, unseen = _set(train, "train", threshold), None if test is None else _set(test, "test", threshold)
-    samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
+    samples = _set(gen, "test", threshold)
+    if samples.resolution != known.resolution:
+        raise VoxelError(
+            f"samples are {samples.resolution}³, training shapes {known.resolution}³; pad the smaller ones (np.pad)"
+        )
+    samples, notes = _laid(samples, known, axes, seed)
     novelty, rows = nn_check(
         known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
     )
@@ -159,7 +164,11 @@ def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
 def _laid(samples: VoxelSet, train: VoxelSet, axes: str | None, seed: int) -> tuple[VoxelSet, list[str]]:
     """Samples as the training shapes lie, and what to say of it."""
     lie = given(axes, None) if axes else by_training_set(samples.grids(slice(SOME)), train, seed)
-    if not lie.decided or lie.pose == AS_THEY_LIE:
+    if not lie.decided:
+        return samples, [
+            f"whether the samples lie as the training set does is not known: {lie.evidence}; are they of one kind?"
+        ]
+    if lie.pose == AS_THEY_LIE:
         return samples, []
     turned = VoxelSet.from_grids(np.ascontiguousarray(lie.pose(samples.grids())), samples.names)
     return turned, [f"the samples were turned, axes {lie.pose}: {lie.evidence}"]

@@ -41,7 +41,7 @@ def check_run(path: Path) -> list[tuple[int, str]]:
         return [(2, str(fault))]
     broken = [(2, f"run.json {fault}") for fault in meta_faults(meta)]
     if not set(meta) >= RUN_KEYS or not isinstance(meta["resolution"], int) or meta["resolution"] < 1:
-        return broken  # all else is read by these
+        return [*broken, (2, "run.json is needed to look at the other rules, so they were not looked at")]
     run = RunDir(path, meta)
     checks: list[tuple[int, Callable[[RunDir], Iterator[str]]]] = [
         (1, _layout), (2, _meta), (3, _config), (4, _metrics), (5, _samples), (6, _features), (7, _checkpoints), (8, _results),
@@ -68,6 +68,11 @@ def _meta(run: RunDir) -> Iterator[str]:
     dataset = meta["dataset"]
     if isinstance(dataset, dict) and not {"name", "sha256", "n"} <= set(dataset):
         yield "run.json: dataset lacks name, sha256 or n"
+    if isinstance(dataset, dict) and run.finds_dataset():
+        try:
+            run.training_set()
+        except Gan3dError as fault:
+            yield f"run.json: {fault}"
     if pd.isna(pd.to_datetime(meta["created"], utc=True, errors="coerce", format="ISO8601")):
         yield f"run.json: created {meta['created']!r} is no ISO 8601 time"
 

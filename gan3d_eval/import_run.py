@@ -75,7 +75,7 @@ class Imported:
         run = RunDir.create(
             target,
             {
-                "run_id": new_run_id(category, "imported", 0), "category": category,
+                "run_id": new_run_id(category, "imported", None), "category": category,
                 "resolution": self.resolution or resolution, "status": "imported", "seed": None,
                 "dataset": record, "grid": self._grid(), "prior": None,
                 "producer": {"name": None, "version": None, "commit": None, "dirty": None},
@@ -170,8 +170,8 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
     if not found.decided and made.train is not None:  # they will be judged by it: not to know is an error
         kind = " and ".join(made.classes) or "all its classes (else say --class)"
         raise VoxelError(
-            f"{made.source}: {found.evidence}; are they of {kind}? "
-            "If so say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
+            f"{made.source}: {found.evidence}; perhaps they are not of {kind}. "
+            "If they are, say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
         )
     made.shapes = shapes.laid(found.pose)
     turned = "" if found.pose == AS_THEY_LIE else ", so the shapes were turned" + ", and mirrored" * (not found.pose.is_turn)

@@ -26,6 +26,7 @@ from gan3d_eval.cells import cells
 from gan3d_eval.distances import Spread, in_process, nearest
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
+from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set
 from gan3d_eval.run_dir import Result
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet
@@ -51,6 +52,7 @@ LEAK = {
     "stricter.",
     "left-out": "{} training shapes have a twin among the others: they are no null and were left out.",
 }
+LIES = "Samples seem to lie otherwise than the training set: `import-run --axes {}` lays them alike; every distance is off. {}."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
 
@@ -102,8 +104,7 @@ def nn_check(
     started = time.perf_counter()
     if k < 1:
         raise VoxelError(f"{k} neighbours asked for; expected at least 1")
-    if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
-        raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
+    _check_resolutions(train, test, gen)
     raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
     sets, own = sets_of(train, test, not raw_why, seed)
     search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache, spread), next(iter(sets))
@@ -135,6 +136,14 @@ def nn_check(
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
 
+def _check_resolutions(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> None:
+    if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
+        held_out = f", held-out shapes {test.resolution}³" if test else ""
+        raise VoxelError(
+            f"samples are {gen.resolution}³, training shapes {train.resolution}³{held_out}; compare equal resolutions only"
+        )
+
+
 def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: float) -> pd.DataFrame:
     """All rows with their status: ok, or why a shape is neither judged nor part of the null."""
     rows = pd.concat([samples, known], ignore_index=True).assign(p=np.nan, q=np.nan, flagged=False)
@@ -147,7 +156,9 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
 
 
 def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
-    """A note if samples are mostly of another kind than training shapes: then every distance measures that, and no novelty."""
+    """Notes if samples are mostly of another kind than training shapes, or lie otherwise: distances then measure that alone."""
+    lie = by_training_set(gen.grids(slice(SOME)), train, seed)
+    notes = [LIES.format(lie.pose, lie.evidence)] if lie.decided and lie.pose != AS_THEY_LIE else []
     random = np.random.default_rng(seed)
     kinds = []
     for shapes in (gen, train):
@@ -155,8 +166,11 @@ def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
         kinds.append(statistics(some)["kind"].value_counts(normalize=True))
     (ours, theirs), most = (kind.index[0] for kind in kinds), min(kind.iloc[0] for kind in kinds)
     if ours == theirs or most < MOSTLY:
-        return []
-    return [f"Samples are mostly {ours}, training shapes mostly {theirs}: fill or hollow one side before judging novelty."]
+        return notes
+    return [
+        *notes,
+        f"Samples are mostly {ours}, training shapes mostly {theirs}: fill or hollow one side before judging novelty.",
+    ]
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:

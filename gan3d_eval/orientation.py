@@ -160,7 +160,7 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
     text = f"mean shapes correlate by {r[0, chosen]:.3f} with the training set's"
     text += f", by {second:.3f} the next way that is worse" if others else ", in whatever way"
     also = [str(POSES[i]) for i in alike if i != chosen]
-    text += f"; these agree as well: {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
+    text += f"; as good as it are {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
     return Orientation(POSES[chosen], "training-set", text, float(r[0, chosen]) - second if others else 0.0)
 
 

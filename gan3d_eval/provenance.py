@@ -60,10 +60,11 @@ def variants(values: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
 
 
-def new_run_id(category: str, recipe: str, seed: int) -> str:
+def new_run_id(category: str, recipe: str, seed: int | None) -> str:
     """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
     name = re.sub(r"[^\w.-]+", "-", category)
-    return f"{name}-{recipe}-s{seed}-{utc_now().replace('-', '').replace(':', '')}"
+    seeded = "" if seed is None else f"-s{seed}"
+    return f"{name}-{recipe}{seeded}-{utc_now().replace('-', '').replace(':', '')}"
 
 
 def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,15 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
 
 
 def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
-    """Rows of one result: values with their intervals, then what is absent and why. `<key>/<set>` is a column of its own."""
+    """Rows of one result: values with their intervals, then what is absent and why. `<key>/<set>` is a column of its own.
+
+    What many measures lack for one reason is said once, below.
+    """
     rows = []
     values, absent = result["values"], result["absent"]
     others = variants(values)
-    for key in [key for key in [*values, *absent] if "/" not in key]:
+    why_many = [why for why, n in Counter(absent.values()).items() if n > 2]
+    for key in [key for key in [*values, *absent] if "/" not in key and absent.get(key) not in why_many]:
         interval = result["intervals"].get(key)
         around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else absent.get(key, "")
         rows.append(
@@ -100,7 +105,12 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
                 ],
             }
         )
-    notes = [f"{LABELS.get(key.split('/')[0], key)}, {key.split('/')[1]}: {why}" for key, why in absent.items() if "/" in key]
+    notes = [f"Absent: {', '.join(key for key in absent if absent[key] == why)}: {why}" for why in why_many]
+    notes += [
+        f"{LABELS.get(key.split('/')[0], key)}, {key.split('/')[1]}: {why}"
+        for key, why in absent.items()
+        if "/" in key and why not in why_many
+    ]
     return {
         "name": name, "about": _about(result), "stale": stale, "protocol": result["protocol"], "notes": result["notes"] + notes,
         "facts": [row for row in rows if not any(row["others"])], "rows": [row for row in rows if any(row["others"])],

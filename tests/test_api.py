@@ -70,8 +70,14 @@ def test_any_encoding_is_taken_and_samples_that_lie_otherwise_are_turned(tmp_pat
     turned = judge(train, test, inverse(given(None, "y").pose)(tanh))
     assert turned.novelty.values == plain.values
     assert "the samples were turned, axes xz-y" in str(turned)
+    assert not any("seem to lie otherwise" in note for note in turned.novelty.notes)
     as_said = judge(train, None, inverse(given(None, "y").pose)(gen), axes="xyz")
     assert "turned" not in str(as_said)
+    assert any("`import-run --axes xz-y` lays them alike" in note for note in as_said.novelty.notes)
+    with pytest.raises(Gan3dError, match=r"samples are 24³, training shapes 26³; pad the smaller"):
+        judge(np.pad(train, ((0, 0), *[(1, 1)] * 3)), test, gen)
+    with pytest.raises(Gan3dError, match=r"held-out shapes 26³"):
+        judge(train, np.pad(test, ((0, 0), *[(1, 1)] * 3)), gen)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_samples_are_laid_as_the_training_set_lies_up_to_its_own_mirror_image(po
     mirrored = given("-xyz", None).pose.after(pose)
     assert found.pose in {pose, mirrored}
     assert found.margin > 0.1
-    assert "these agree as well" in found.evidence
+    assert "as good as it are" in found.evidence
 
 
 def test_samples_that_lie_well_stay_though_their_mirror_images_lie_as_well():

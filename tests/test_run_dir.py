@@ -222,6 +222,7 @@ def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_cop
     changed = run_copy.update(dataset=record | {"sha256": "0" * 64})
     with pytest.raises(RunDirError, match="is not what .* was trained on"):
         changed.training_set()
+    assert [rule for rule, _ in check_run(run_copy.path)] == [2]
     assert changed.training_set(dataset_dir)[2] is False
     assert run_copy.update(dataset=record | {"sha256": None}).training_set()[2] is True  # unknown is no contradiction
     assert len(changed.training_set(dataset_dir, ["sofa"])[0]) == 24
