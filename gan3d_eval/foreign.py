@@ -152,7 +152,7 @@ def _members(source: Path) -> Iterator[Entry]:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError) as fault:
         raise VoxelError(f"{source} is no whole .zip archive ({fault})") from None
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
     if len(members) > MOST_FILES or len({member.filename for member in members}) < len(members):
         raise VoxelError(f"{source} holds {len(members):,} files, or two of one name; at most {MOST_FILES:,} are read")
 

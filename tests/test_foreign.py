@@ -18,6 +18,7 @@ from gan3d_eval.files import Gan3dError
 from gan3d_eval.foreign import Readers, as_batch, collect
 from gan3d_eval.formats import VoxelError, write_binvox
 from gan3d_eval.trust import HEAD, kind_of
+from gan3d_model.data.sources import Source
 from gan3d_model.tensors import parse_grids
 
 GRIDS = np.random.default_rng(0).random((5, 8, 8, 8)) < 0.3
@@ -85,6 +86,17 @@ def test_a_folder_of_single_shapes_is_one_set_and_a_zip_of_it_the_same(tmp_path)
     for (_, a), (_, b), grid in zip(found.batches.items(), packed.batches.items(), GRIDS, strict=True):
         assert np.array_equal(a[0], grid)
         assert np.array_equal(b[0], grid)
+
+
+def test_members_of_an_archive_without_a_name_are_left_out(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("Xnameless", b"")
+        np.save(tmp_path / "g.npy", GRIDS)
+        archive.write(tmp_path / "g.npy", "g.npy")
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace(b"Xnameless", b"\0nameless"))  # a name ends at its first zero
+    assert list(collect(tmp_path / "a.zip").batches) == ["g.npy"]
+    assert [item.path for item in Source.find(tmp_path / "a.zip").items] == ["g.npy"]
 
 
 def pickled(protocol):

@@ -48,6 +48,7 @@ def test_polygons_are_cut_into_fans_and_lines_are_left_out():
     (b"OFF\n-1 3 0\n", r"counts \[-1, 3, 0\]"),
     (b"OFF\n3 1 0\n0 0 0\n1 0 0\n", "promises 3 vertices and 1 faces, but holds .* truncated"),
     (PLAIN[:-10], "truncated"),
+    (b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 99999999999999999999\n# no triangles alone\n", "too large"),
     (PLAIN[:-3], "truncated"),
     (PLAIN.replace(b"4 2 0", b"4 3 0"), "but holds 4 and 2: truncated"),
     (PLAIN.replace(b"4 2 0", b"3 2 0"), "1 more lines follow|something else"),

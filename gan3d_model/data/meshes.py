@@ -140,11 +140,11 @@ def _parse_body(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.
         vertices = np.array([line[:3] for line in lines[:n_vertices]], np.float64)
         sizes = [int(line[0]) for line in lines[n_vertices:]]
         polygons = [[int(token) for token in line[1 : 1 + size]] for line, size in zip(lines[n_vertices:], sizes, strict=True)]
+        return vertices, _fans(polygons, sizes)
     except VoxelError:
         raise
     except (ValueError, OverflowError) as fault:
         raise VoxelError(f"holds something else than numbers in its lines ({_brief(fault)})") from None
-    return vertices, _fans(polygons, sizes)
 
 
 def _fans(polygons: list[list[int]], sizes: list[int]) -> NDArray[np.int64]:

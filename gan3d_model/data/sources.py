@@ -160,7 +160,7 @@ def _list_archive(root: Path) -> Found:
     found, rejected, seen = [], [], set()
     for member in _archive(root, root.stat().st_mtime_ns).infolist():
         path = PurePosixPath(member.filename)
-        if member.is_dir() or "__MACOSX" in path.parts or suffix_of(path.name) not in MESH_SUFFIXES | VOXEL_SUFFIXES:
+        if suffix_of(path.name) not in MESH_SUFFIXES | VOXEL_SUFFIXES or member.is_dir() or "__MACOSX" in path.parts:
             continue
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in path.parts[0]:
             rejected.append(_refusal(member.filename, "its path leads out of the archive"))
