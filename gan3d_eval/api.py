@@ -123,21 +123,13 @@ def judge(
     Gan3dError
         Grids of different resolutions, or that are none.
     """
-    known, unseen = _set(train, "train", threshold), None if test is None else _set(test, "test", threshold)
-    samples = _set(gen, "test", threshold)
-    if samples.resolution != known.resolution:
-        raise VoxelError(
-            f"samples are {samples.resolution}³, training shapes {known.resolution}³; pad the smaller ones (np.pad)"
-        )
-    samples, notes = _laid(samples, known, axes, seed)
-    novelty, rows = nn_check(
-        known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
-    )
+    known = _set(train, "train", threshold).without_empty()
+    unseen = None if test is None else _set(test, "test", threshold).without_empty()
+    samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
+    novelty, rows = nn_check(known, unseen, samples, seed=seed, embed=features)
     realism, measures, why_not = None, None, ""
     try:
-        realism, measures = compare(
-            known.without_empty(), unseen.without_empty() if unseen else None, samples, seed=seed, embed=features
-        )
+        realism, measures = compare(known, unseen, samples, seed=seed, embed=features)
     except VoxelError as fault:
         why_not = str(fault)
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes)

@@ -29,6 +29,7 @@ __all__ = [
     "samples_option",
     "say",
     "seed_option",
+    "shapes_beside",
     "split",
     "threshold_option",
 ]
@@ -99,6 +100,11 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
         run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"), options.pop("classes")
     )
     return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
+
+
+def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any]:
+    """Training and held-out shapes to show beside a run's own; (None, None) where none are at hand and none were named."""
+    return run.training_set(reference, classes)[:2] if reference or run.finds_dataset() else (None, None)
 
 
 def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:

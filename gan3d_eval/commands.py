@@ -20,6 +20,7 @@ from gan3d_eval.command_line import (
     samples_option,
     say,
     seed_option,
+    shapes_beside,
     threshold_option,
 )
 
@@ -117,7 +118,7 @@ def gallery(
     from gan3d_eval.sheets import Paper
 
     run = RunDir.open(run_dir)
-    train, test, _ = run.training_set(reference, classes) if reference or run.finds_dataset() else (None, None, False)
+    train, test = shapes_beside(run, reference, classes)
     soft = run.probabilities(samples)
     result = verb(run, run.samples(samples), train, test, soft, n_samples, seed, Paper(**paper), f".{suffix}", turntable)
     run.write_result(result)

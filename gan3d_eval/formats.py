@@ -20,7 +20,7 @@ from scipy import io as scipy_io
 from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, parse_arrays
 from gan3d_eval.hdf5 import parse_hdf5
 from gan3d_eval.mat5 import parse_mat5
-from gan3d_eval.trust import RESAVE, check_promise, check_size
+from gan3d_eval.trust import HDF5, HDF5_BLOCK, RESAVE, check_promise, check_size
 
 __all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
 
@@ -29,8 +29,6 @@ MAT_NAMES = ("Volume", "instance", "voxels")  # the slides', 3DShapeNets', other
 MAX_SIDE = 1024
 MOST = 2**40
 """Bytes: no limit but what the file's size can hold and the memory has."""
-HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
-"""How HDF5 begins, at the front of the file or behind MATLAB's own block."""
 
 
 class VoxelError(Gan3dError):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan3d_eval.files import Gan3dError
-from gan3d_eval.voxels import VoxelSet
+from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["AS_THEY_LIE", "POSES", "Orientation", "Pose", "by_support", "by_training_set", "given"]
 
@@ -131,7 +131,14 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
 
     The pose with the highest correlation of mean occupancies wins. Others are as good if resampled samples prefer them in
     more than 5 % of draws: mirror images of symmetric classes always are.
+
+    Raises
+    ------
+    VoxelError
+        Another resolution than the training set's.
     """
+    if (side := samples.shape[-1]) != train.resolution:
+        raise VoxelError(f"samples are {side}³, training shapes {train.resolution}³; pad the smaller ones (np.pad)")
     some = _some(samples)
     if len(some) < FEWEST:
         return _undecided(f"{len(some)} samples are too few to tell; at least {FEWEST} are needed")

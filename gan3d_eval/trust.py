@@ -14,8 +14,10 @@ from typing import BinaryIO
 
 from gan3d_eval.files import Gan3dError, check_memory
 
-__all__ = ["HEAD", "MOST_NUMBERS", "RESAVE", "check_promise", "check_size", "kind_of"]
+__all__ = ["HDF5", "HDF5_BLOCK", "HEAD", "MOST_NUMBERS", "RESAVE", "check_promise", "check_size", "kind_of"]
 
+HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
+"""How HDF5 begins, at the front of the file or behind MATLAB's own block."""
 HEAD = 640
 """Bytes of a file that tell what it is; HDF5 may begin behind a block of 512."""
 DEFLATE = 1032
@@ -30,7 +32,7 @@ RESAVE = (
     "torch.save(G.state_dict(), 'G.pt') for weights"
 )
 MAGIC = {
-    b"\x93NUMPY": "npy", b"#binvox": "binvox", b"MATLAB 5.0": "mat", b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"\x93NUMPY": "npy", b"#binvox": "binvox", b"MATLAB 5.0": "mat", HDF5: "hdf5",
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "torch",
 }  # fmt: skip
 SUFFIXES = {
@@ -53,7 +55,7 @@ def kind_of(head: bytes, name: str, stream: BinaryIO | None = None) -> str | Non
     """
     name = name.lower()
     for magic, kind in MAGIC.items():
-        if head.startswith(magic) or (kind == "hdf5" and head[512:].startswith(magic)):
+        if head.startswith(magic) or (kind == "hdf5" and head[HDF5_BLOCK:].startswith(magic)):
             return kind
     if head.startswith(b"PK\x03\x04"):
         return _archive(stream) if stream is not None else "zip"

@@ -21,6 +21,7 @@ from gan3d_eval.command_line import (
     run_argument,
     say,
     seed_option,
+    shapes_beside,
     split,
     threshold_option,
 )
@@ -252,7 +253,7 @@ def explore(
     if not chosen or set(chosen) - set(PARTS):
         raise click.UsageError(f"--parts {parts}: choose of {', '.join(PARTS)}")
     run = RunDir.open(run_dir)
-    train, test, _ = run.training_set(reference, classes) if reference or run.finds_dataset() else (None, None, False)
+    train, test = shapes_beside(run, reference, classes)
     theirs = read_shapes(shapes, up, threshold) if shapes else None
     features, space = extractor_of(run, step, device), CheckpointSpace.open(run, step, seed, device)
     embed = Embedding(features.name, features.sha256, features.of)
