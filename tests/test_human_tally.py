@@ -203,10 +203,10 @@ def test_seconds_are_at_most_what_the_server_saw_pass(tmp_path, runs):
 
 
 def test_the_commands_print_and_write(tmp_path, runs):
-    from gan3d_eval.human.commands import human_eval
+    from cli import main
 
     def call(*arguments):
-        return CliRunner().invoke(human_eval, [str(a) for a in arguments], catch_exceptions=False)
+        return CliRunner().invoke(main, ["human-eval", *(str(a) for a in arguments)], catch_exceptions=False)
 
     path = asked(tmp_path, careful, runs=2)
     shown = call("tally", *(run.path for run in runs), "--responses", path, "--csv", tmp_path / "csv")

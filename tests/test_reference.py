@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,9 @@ def reference() -> str:
 
 
 def test_the_reference_is_what_help_says():
-    assert PAGE.read_text(encoding="utf-8") == reference(), "run python tests/test_reference.py"
+    # A process of its own: click keeps the options of a command's first call, whoever made it.
+    fresh = subprocess.run([sys.executable, __file__, "-"], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert PAGE.read_text(encoding="utf-8") == fresh.stdout, "run python tests/test_reference.py"
 
 
 def test_every_measure_and_verdict_is_explained():
@@ -55,4 +58,7 @@ def test_every_measure_and_verdict_is_explained():
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    PAGE.write_text(reference(), encoding="utf-8")
+    if sys.argv[1:] == ["-"]:
+        sys.stdout.write(reference())
+    else:
+        PAGE.write_text(reference(), encoding="utf-8")
