@@ -35,10 +35,12 @@ def run(
     Parameters
     ----------
     dataset : Path or None
-        Only a study that makes all its data sets itself goes without.
+        None, and nothing else, for a study that makes all its data sets itself.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers then make the runs; `jobs` is how many share one machine.
     """
+    if study.own_data and dataset:
+        raise Gan3dError(f"{study.name} makes its data sets itself and takes none: study run {study.name}")
     tasks = study.tasks(scale, dataset.resolve() if dataset else None, out.resolve(), seeds)
     missing = [task for task in tasks if not task.done()]
     say(f"{study.name} {scale}: {len(missing)} of {len(tasks)} runs to make")

@@ -159,6 +159,8 @@ class Study:
     """Scales that differ from the usual ones."""
     data: Callable[[Task], None] | None = None
     """Makes what is missing of what the cells of a seed share, below `Task.data`: the data sets that they name."""
+    own_data: bool = False
+    """Whether these are all its data: then it is run on none."""
     make: Callable[[Task], None] | None = None
     """Writes the results of a cell itself: such a study trains nothing."""
 

@@ -77,4 +77,5 @@ STUDY = Study(
     ),
     scales={"cpu": SMALL},
     data=variants,
+    own_data=True,
 )

@@ -181,6 +181,13 @@ def test_a_study_of_data_says_that_it_needs_some(tmp_path, cli):
     assert "accuracy_gate needs a data set: study run accuracy_gate DATASET" in done.stderr
 
 
+def test_a_study_that_makes_its_data_takes_no_other(dataset_dir, tmp_path, cli):
+    done = cli("study", "run", "voxelization", dataset_dir, "--scale", "smoke", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "voxelization makes its data sets itself and takes none: study run voxelization" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def count(task):
     """What a study that trains nothing may do."""
     if task.label == "bad":
