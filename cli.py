@@ -157,12 +157,12 @@ def watch(
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Nearest training shapes, with canaries. They are calibrated against held-out shapes."""
     from gan3d_eval.judge import check_novelty
-    from gan3d_eval.nn_check import why_failed
+    from gan3d_eval.nn_check import FIRST, why_failed
 
     case, how = judged_with_features(run_dir, options)
     with workers(scheduler) as spread:
         result, path = check_novelty(case, say, spread=spread, **how, **options)
-    echo_result(result.to_dict(), path, as_json)
+    echo_result(result.to_dict(), path, as_json, FIRST)
     if fail_above is not None and (reason := why_failed(result, fail_above)):
         say(f"failed: {reason}")
         sys.exit(3)
@@ -181,6 +181,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     python cli.py compare RUN_DIR
     python cli.py compare runs/a runs/b --features-from runs/a --out board
     """
+    from gan3d_eval.compare import FIRST
     from gan3d_eval.judge import compare_sets
 
     found = {}
@@ -189,7 +190,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
         result, path = compare_sets(case, draws=draws, **how)
         found[str(run_dir)] = result.to_dict()
         if len(run_dirs) == 1:
-            echo_result(result.to_dict(), path, as_json)
+            echo_result(result.to_dict(), path, as_json, FIRST)
     if len(run_dirs) > 1:
         print_leaderboard(found, out, as_json)
 

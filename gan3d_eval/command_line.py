@@ -6,6 +6,7 @@ stdout is a path, a small table, or `--json`; stderr is log and progress.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -110,27 +111,37 @@ def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) ->
 def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
     """A value with its interval, and what kind that is; nothing if the value is absent."""
     value, interval = result["values"].get(key, ""), result["intervals"].get(key)
-    around = f" [{interval['low']:.4g}, {interval['high']:.4g}]" if interval else ""
+    around = f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{text} {around} {interval['kind']}" if kind and interval else text + around
 
 
-def echo_result(result: dict[str, Any], path: Path, as_json: bool) -> None:
-    """The answer on stdout: all of it as JSON, or a small table of values with their intervals."""
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of as many cells as lines of columns, the first as wide as the keys of single values."""
+    widths = [22, *(max(map(len, cells)) for cells in list(zip(*rows, strict=True))[1:])]
+    return "\n".join(" ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def echo_result(result: dict[str, Any], path: Path, as_json: bool, first: Collection[str] = ()) -> None:
+    """The answer on stdout: all of it as JSON, or a small table of values with their intervals, of those in `first` if any."""
     if as_json:
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     from gan3d_eval.provenance import variants
 
     values, wide = result["values"], {key.split("/")[0] for key in result["values"] if "/" in key}
-    for key in [key for key in values if key not in wide and "/" not in key]:
+    rows = dict.fromkeys(key.split("/")[0] for key in values)
+    told = [key for key in rows if not first or key in first]
+    for key in [key for key in told if key not in wide]:
         click.echo(f"{key:22} {shown(result, key, True)}")
     if wide:  # a key with variants, `<key>/<variant>`, is a row of a table
         columns = variants(values)
-        click.echo(f"{'':22} " + " ".join(f"{name:24}" for name in (result["options"]["column"], *columns)))
-        for key in dict.fromkeys(key.split("/")[0] for key in values if key.split("/")[0] in wide):
-            cells = [shown(result, name) for name in (key, *(f"{key}/{column}" for column in columns))]
-            click.echo(f"{key:22} " + " ".join(f"{cell:24}" for cell in cells).rstrip())
+        cells = [
+            [key, *(shown(result, name) for name in (key, *(f"{key}/{c}" for c in columns)))] for key in told if key in wide
+        ]
+        click.echo(aligned([["", result["options"]["column"], *columns], *cells]))
+    if len(rows) > len(told):
+        click.echo(f"{'not shown':22} {len(rows) - len(told)} further rows: --json, or the report")
     for reason in dict.fromkeys(result["absent"].values()):
         keys = [key for key, why in result["absent"].items() if why == reason]
         click.echo(f"{'absent':22} {', '.join(keys)}: {reason}")

@@ -26,13 +26,14 @@ from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
-from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MEASURES, Reference, measure
+from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["SETS", "VERB", "compare", "draw"]
+__all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
 
 VERB = "compare"
 SETS = ("generated", "real", "mean-shape", "noise")
+FIRST = ("n", "n_samples", "empty", "one_nna_l1", "ks_components", *MAIN, *MAIN_FEATURES)  # what a terminal shows
 POOL = 1000  # shapes of a set that are drawn from: matrices of that size, whatever the set's
 MIN_N = 10
 COMPONENTS = 64  # features are projected on so many, at most n/2: a covariance needs more shapes than dimensions

@@ -13,12 +13,9 @@ from typing import Any
 import pandas as pd
 
 from gan3d_eval.plotting import GENERATED, REAL, figure
-from gan3d_eval.set_measures import FEATURE_MEASURES, told_apart
+from gan3d_eval.set_measures import FEATURE_MEASURES, MAIN, MAIN_FEATURES, told_apart
 
 __all__ = ["draw", "leaderboard", "table"]
-
-SHOWN = ("valid", "coverage_l1", "one_nna_gen_l1", "one_nna_ref_l1", "mmd_jaccard", "jsd")
-SHOWN_FEATURES = ("fd_infinity", "kid", "precision", "recall", "vendi")
 
 
 def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
@@ -53,7 +50,7 @@ def table(rows: pd.DataFrame) -> str:
     blocks = []
     for protocol, part in rows.groupby("protocol", sort=False):
         wide = part.pivot(index="run", columns="measure", values="value")
-        columns = [name for name in (*SHOWN, *SHOWN_FEATURES) if name in wide]
+        columns = [name for name in (*MAIN, *MAIN_FEATURES) if name in wide]
         wide = wide.loc[told_apart(wide).sort_values(kind="stable").index, columns]
         wide.loc["real shapes"] = part.groupby("measure")["real"].mean()[columns]
         blocks.append(f"{protocol}\n{wide.to_string(float_format='{:.4g}'.format, index_names=False)}")
@@ -64,8 +61,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     """The measures of every run with intervals beside those of real shapes; a block of lines for each protocol."""
     names = list(dict.fromkeys(zip(rows["protocol"], rows["run"], strict=True)))[::-1]
     labels = [run for _, run in names]
-    with figure(path, 1, len(SHOWN), 14, 1.1 + 0.34 * len(names)) as axes:
-        for axis, measure in zip(axes, SHOWN, strict=True):
+    with figure(path, 1, len(MAIN), 14, 1.1 + 0.34 * len(names)) as axes:
+        for axis, measure in zip(axes, MAIN, strict=True):
             part = rows[rows["measure"] == measure].set_index(["protocol", "run"])
             for y, name in enumerate(names):
                 if name in part.index:

@@ -31,7 +31,7 @@ from gan3d_eval.run_dir import Result
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["DISTANCES", "VERB", "nn_check", "why_failed"]
+__all__ = ["DISTANCES", "FIRST", "VERB", "nn_check", "why_failed"]
 
 VERB = "nn-check"
 DISTANCES = ("l1", "jaccard", "aligned_l1", "aligned_jaccard", "peeled_jaccard")
@@ -42,6 +42,10 @@ MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
 KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind (solid, surface, thin, empty) is looked at; share that makes a convention
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
+FIRST = (  # what a terminal shows
+    *("verdict", "n", "n_train", "exact_copies", "repeats", "n_null", "a_far", "flagged_share"),
+    *(f"caught_{kind}" for kind in COPIES),
+)
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
 NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
 SOFT = "soft_l1 is of probabilities, which lie farther from every shape the less sure G is; it has no part in the verdict."

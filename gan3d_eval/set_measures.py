@@ -21,7 +21,7 @@ from gan3d_eval.set_metrics import jensen_shannon, kolmogorov_smirnov
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["FEATURE_MEASURES", "FITTED", "MEASURES", "Reference", "measure", "told_apart"]
+__all__ = ["FEATURE_MEASURES", "FITTED", "MAIN", "MAIN_FEATURES", "MEASURES", "Reference", "measure", "told_apart"]
 
 Floats = NDArray[np.float64]
 DISTANCES = ("l1", "jaccard", "chamfer")
@@ -39,6 +39,9 @@ FEATURE_MEASURES = (
     *("fd", "fd_infinity", "kid", "kid_p", "precision", "recall", "density", "coverage_knn"),
     *("one_nna_feature", "one_nna_gen_feature", "one_nna_ref_feature", "fld", "fld_gap", "vendi"),
 )
+MAIN = ("valid", "coverage_l1", "one_nna_gen_l1", "one_nna_ref_l1", "mmd_jaccard", "jsd")
+"""What is shown where there is no room for all."""
+MAIN_FEATURES = ("fd_infinity", "kid", "precision", "recall", "vendi")
 FITTED = ("fd_infinity",)
 """Measures that come as value, low, high rather than as one value a draw."""
 INSIDE = (0.01, 0.99)

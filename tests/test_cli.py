@@ -198,8 +198,13 @@ def test_fail_above_is_for_scripts(cli, run_copy):
 def test_a_running_run_is_judged_by_its_newest_samples(cli, run_copy):
     (run_copy.path / "samples/final.npz").unlink()
     run_copy.update(status="running")
-    done = cli("nn-check", run_copy.path, "--json")
-    assert json.loads(done.stdout)["inputs"]["samples"]["path"] == "samples/000006.npz"
+    result = json.loads(cli("nn-check", run_copy.path, "--json").stdout)
+    assert result["inputs"]["samples"]["path"] == "samples/000006.npz"
+    rows = {key.split("/")[0] for key in result["values"]}
+    lines = cli("nn-check", run_copy.path).stdout.splitlines()
+    (hidden,) = [int(line.split()[2]) for line in lines if line.startswith("not shown")]
+    assert hidden + len(rows & {line.split(" ")[0] for line in lines}) == len(rows)
+    assert not any(line.startswith("z_u") for line in lines)
     assert cli("curves", run_copy.path).exit_code == 0
     assert cli("report", run_copy.path).exit_code == 0
 
