@@ -117,10 +117,11 @@ def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, 
 @scale_option
 @study_out_option
 def study_collect(name: str, scale: str, out: Path) -> None:
-    """Write the study's CSV and figure below studies/results, and the tables of its page."""
+    """Write the study's CSV and figure to studies/results of a checkout, with the tables of its page; else to OUT/results."""
     from studies.tables import publish
 
-    for path in publish(named_study(name), scale, out):
+    pages = Path(__file__).parent
+    for path in publish(named_study(name), scale, out, pages if (pages / f"{name}.md").exists() else out):
         click.echo(path)
 
 

@@ -14,7 +14,6 @@ from studies.verdicts import MOST_SEEDS, Verdict, compared
 
 __all__ = ["NOT_RUN", "collect", "fill_page", "markdown", "publish"]
 
-STUDIES = Path(__file__).parent
 NOT_RUN = "Not run yet."
 """What stands in a page where a table would."""
 
@@ -130,8 +129,8 @@ def draw(study: Study, rows: pd.DataFrame, path: Path) -> None:
             axis.set_title(f"{measure.heading}: {measure.better}", loc="left")
 
 
-def publish(study: Study, scale: str, out: Path, folder: Path = STUDIES) -> list[Path]:
-    """Collect the runs into `results/<name>-<scale>.csv` and `.png` below `folder`, and into the study's page there."""
+def publish(study: Study, scale: str, out: Path, folder: Path) -> list[Path]:
+    """Collect the runs into `results/<name>-<scale>.csv` and `.png` below `folder`, and into the study's page there if any."""
     rows = collect(study, scale, out)
     table = folder / "results" / f"{study.name}-{scale}.csv"
     with atomic_file(table) as temporary:
@@ -139,5 +138,7 @@ def publish(study: Study, scale: str, out: Path, folder: Path = STUDIES) -> list
     rows = pd.read_csv(table)  # as anyone reads it: the page says what the file says
     draw(study, rows, table.with_suffix(".png"))
     page = folder / f"{study.name}.md"
+    if not page.exists():
+        return [table, table.with_suffix(".png")]
     fill_page(page, scale, markdown(study, scale, rows))
     return [table, table.with_suffix(".png"), page]

@@ -207,6 +207,8 @@ def test_a_study_without_training_is_collected_drawn_and_put_on_its_page(tmp_pat
     run(COUNTING, None, "smoke", tmp_path / "runs", 1, quiet, seeds=2)
     page = tmp_path / "counting.md"
     page.write_text("<!-- smoke -->\nNot run yet.\n<!-- end smoke -->\n")
+    bare = publish(COUNTING, "smoke", tmp_path / "runs", tmp_path / "no-checkout")
+    assert [path.name for path in bare] == ["counting-smoke.csv", "counting-smoke.png"]
     table, figure, _ = publish(COUNTING, "smoke", tmp_path / "runs", tmp_path)
     assert pd.read_csv(table).to_dict("list") == {"cell": ["a", "a", "abc", "abc"], "seed": [0, 1, 0, 1], "found": [1, 2, 3, 4]}
     assert figure.stat().st_size > 1000
