@@ -61,6 +61,7 @@ def test_polygons_are_cut_into_fans_and_lines_are_left_out():
     (PLAIN.replace(b"1 0 0\n", b"inf 0 0\n"), "NaN or infinite"),
     (PLAIN.replace(b"1 0 0\n", b"1 0 zero\n"), "something else than numbers"),
     (PLAIN.replace(b"3 0 1 2\n3 0 2 3", b"2 0 1\n2 0 2"), "no faces"),
+    (b"OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n", "vertices of 2 coordinates; expected x, y and z"),
 ])  # fmt: skip
 def test_an_off_that_lies_is_refused_with_its_reason(text, reason):
     with pytest.raises(VoxelError, match=reason):

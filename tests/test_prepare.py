@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,6 +102,12 @@ def test_force_never_removes_the_source_or_a_folder_of_another_kind(tmp_path):
     assert (tmp_path / "all/m/sofa/train/sofa_0001.off").exists()
 
 
+def test_a_class_that_is_named_and_has_no_shape_is_refused(tmp_path, grids):
+    np.savez(tmp_path / "a.npz", X_train=grids, y_train=[0, 1, 0, 1, 0, 1], classes=np.array(["sofa", "table", "lamp"]))
+    with pytest.raises(VoxelError, match=r"a\.npz holds no shape of lamp"):
+        prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(8), ["lamp"], say=quiet)
+
+
 def test_a_class_that_stands_in_few_blocks_of_a_large_file_is_found(tmp_path):
     """Blocks of 256 shapes; most hold none of the class."""
     labels = np.zeros(700, np.int64)
@@ -149,8 +157,9 @@ def test_nothing_is_overwritten_and_nothing_is_made_of_nothing(tmp_path):
     (tmp_path / "m").mkdir()
     with pytest.raises(VoxelError, match="holds no meshes or voxels"):
         prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16))
+    (tmp_path / "d").mkdir()
     with pytest.raises(Gan3dError, match="already exists"):
-        prepare(tmp_path / "m", tmp_path / "m", Voxelizer(16))
+        prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16))
 
 
 # --- other sources ---------------------------------------------------------------------------------------------------------
@@ -414,6 +423,14 @@ def test_two_calls_do_not_prepare_the_same_dataset_at_once(tmp_path):
     write_furniture(tmp_path / "m", ["sofa"], 1, 0)
     with alone(tmp_path / "d"), pytest.raises(VoxelError, match="is being prepared by another process"):
         prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=quiet)
+
+
+def test_the_lock_file_goes_while_it_is_held_or_it_could_be_anothers(tmp_path, monkeypatch):
+    release, there = filelock.FileLock.release, []
+    monkeypatch.setattr(filelock.FileLock, "release", lambda lock: (there.append(Path(lock.lock_file).exists()), release(lock)))
+    with alone(tmp_path / "d"):
+        assert (tmp_path / ".d.lock").exists()
+    assert there == [False]
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_work(tmp_path, monkeypatch):

@@ -65,6 +65,11 @@ def test_the_slides_method_leaves_surface_uncovered():
     assert coverage(mesh, voxelize(mesh, exact), exact).uncovered == 0
 
 
+def test_what_has_no_finer_grid_to_be_compared_with_is_refused_in_words():
+    with pytest.raises(VoxelError, match="cannot be measured at 300³: twice as fine is above 512³"):
+        coverage(Mesh(np.eye(3), np.array([[0, 1, 2]])), None, Voxelizer(300))
+
+
 def test_meshes_and_voxels_are_drawn_side_by_side(tmp_path):
     from PIL import Image
 

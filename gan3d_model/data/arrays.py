@@ -1,7 +1,7 @@
 """One file that holds a whole data set.
 
-Either an `.npz` with `X_train`, `y_train`, `X_test`, `y_test` (and
-perhaps `classes`, the names of the labels), or a single array of grids.
+Either an `.npz` with `X_train`, `y_train`, `X_test`, `y_test` (and perhaps `classes`, the names of the labels), or a single
+array of grids.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Arrays:
             raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(self.names)} (see --names)")
         chosen = [i for i, name in enumerate(self.names) if not classes or name in classes]
         self.n = sum(int(np.isin(labels, chosen).sum()) for _, labels in self.splits.values())
+        if not self.n:
+            raise VoxelError(f"{source} holds no shape of {', '.join(classes)}")
         self.inner = next(iter(self.splits.values()))[0].shape[1]
 
     def parts(self) -> Iterator[Part]:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gan3d_eval.voxels import MAX_RESOLUTION, VoxelError
 from gan3d_model.data.meshes import Mesh
-from gan3d_model.data.voxelize import Voxelized, Voxelizer, voxelize
+from gan3d_model.data.voxelize import Voxelized, Voxelizer, in_grid_axes, voxelize
 
 __all__ = ["Coverage", "coverage", "euler_number", "topology"]
 
@@ -35,7 +36,9 @@ class Coverage:
 
 
 def coverage(mesh: Mesh, made: Voxelized, how: Voxelizer, seed: int = 0) -> Coverage:
-    """Measure what `voxelize(mesh, how)` covered and lost."""
+    """Measure what `voxelize(mesh, how)` covered and lost; VoxelError above half of the largest resolution."""
+    if 2 * how.resolution > MAX_RESOLUTION:
+        raise VoxelError(f"cannot be measured at {how.resolution}³: twice as fine is above {MAX_RESOLUTION}³, the finest")
     points = _surface_points(mesh, how, seed)
     at = np.floor(points * made.scale + made.offset).astype(np.int64)
     at = np.clip(at, 0, how.resolution - 1)
@@ -50,12 +53,7 @@ def coverage(mesh: Mesh, made: Voxelized, how: Voxelizer, seed: int = 0) -> Cove
 def _surface_points(mesh: Mesh, how: Voxelizer, seed: int) -> NDArray[np.float64]:
     """Points on the surface, uniform by area, in the axes of the grid, `(POINTS, 3)`."""
     rng = np.random.default_rng(seed)
-    vertices = mesh.vertices
-    if how.method == "polygon2voxel":
-        vertices = vertices[:, [1, 0, 2]]
-    elif how.up == "y":
-        vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)
-    corners = vertices[mesh.faces]
+    corners = in_grid_axes(mesh, how)[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     chosen = corners[rng.choice(len(corners), POINTS, p=area / area.sum())]
     u, v = rng.random((2, POINTS, 1))

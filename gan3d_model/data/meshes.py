@@ -138,6 +138,8 @@ def _parse_body(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.
             more = len(lines) - n_vertices - n_faces
             raise VoxelError(f"promises {n_vertices} vertices and {n_faces} faces, but {more} more lines follow")
         vertices = np.array([line[:3] for line in lines[:n_vertices]], np.float64)
+        if vertices.shape[1] < 3:
+            raise VoxelError(f"has vertices of {vertices.shape[1]} coordinates; expected x, y and z")
         sizes = [int(line[0]) for line in lines[n_vertices:]]
         polygons = [[int(token) for token in line[1 : 1 + size]] for line, size in zip(lines[n_vertices:], sizes, strict=True)]
         return vertices, _fans(polygons, sizes)

@@ -24,7 +24,7 @@ from gan3d_eval.run_dir import atomic_file
 from gan3d_eval.voxels import VoxelError, parse_voxels
 from gan3d_model.data.convert import Part, Row, Task, convert
 
-__all__ = ["Parts", "alone", "progress", "work"]
+__all__ = ["Parts", "alone", "progress", "spread_over", "work"]
 
 CONNECT_SECONDS = 20
 SMALL = 4_000_000
@@ -99,8 +99,9 @@ def alone(target: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(PermissionError):  # Windows removes no open file
+            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: once released, it could be another call's
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:

@@ -40,8 +40,8 @@ def prepare(
 ) -> VoxelSet:  # fmt: skip
     """Convert `source` into the dataset directory `target` and open it.
 
-    Interrupted at any moment (ctrl-C, kill -9), the same call goes on where it was. The order and the bytes of the result do
-    not depend on how many cores or workers took part.
+    Interrupted at any moment (ctrl-C, kill -9), the same call goes on where it was; one file of arrays is begun again. The
+    order and the bytes of the result do not depend on how many cores or workers took part.
 
     Parameters
     ----------
@@ -100,8 +100,6 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
     """Everything that can be known to be wrong before any work."""
     if not source.exists():
         raise VoxelError(f"{source} does not exist; expected a folder or .zip of meshes or voxels, or an array file")
-    if not force:
-        refuse_target(target, "dataset.json", force)
     if (source / "dataset.json").is_file():
         raise VoxelError(f"{source} is a dataset already; export it to prepare it anew")
     if source.resolve().is_relative_to(target.resolve()):

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from gan3d_eval.voxels import VOXEL_SUFFIXES, VoxelError, suffix_of
 from gan3d_model.data.meshes import MESH_SUFFIXES
 
-__all__ = ["SPLITS", "Item", "Source", "read_item"]
+__all__ = ["SPLITS", "Item", "Source", "chunks", "read_item"]
 
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}

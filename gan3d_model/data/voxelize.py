@@ -24,7 +24,7 @@ from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.polygon2voxel import polygon2voxel
 from gan3d_model.data.topology import is_closed
 
-__all__ = ["METHODS", "TOUCH", "Voxelized", "Voxelizer", "fill", "mark_surface", "place", "voxelize"]
+__all__ = ["METHODS", "TOUCH", "Voxelized", "Voxelizer", "fill", "in_grid_axes", "mark_surface", "place", "voxelize"]
 
 METHODS = ("exact", "polygon2voxel")
 TOUCH = 1e-9
@@ -96,6 +96,13 @@ def voxelize(mesh: Mesh, how: Voxelizer) -> Voxelized:
     return Voxelized(grid, scale, offset, leaks)
 
 
+def in_grid_axes(mesh: Mesh, how: Voxelizer) -> NDArray[np.float64]:
+    """Vertices `(v, 3)` in units of the mesh, along the axes of its grid."""
+    if how.method == "polygon2voxel":
+        return mesh.vertices[:, [1, 0, 2]]
+    return mesh.vertices[:, [0, 2, 1]] * (1, -1, 1) if how.up == "y" else mesh.vertices  # a turn, not a mirror
+
+
 def place(mesh: Mesh, how: Voxelizer) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
     """Scale uniformly so that the longest side fills the grid less its margins, and centre.
 
@@ -108,9 +115,7 @@ def place(mesh: Mesh, how: Voxelizer) -> tuple[NDArray[np.float64], float, NDArr
     scale, offset
         See `Voxelized`.
     """
-    vertices = mesh.vertices
-    if how.up == "y":
-        vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)  # a turn, not a mirror: (x, y, z) → (x, −z, y)
+    vertices = in_grid_axes(mesh, how)
     used = np.zeros(len(vertices), np.bool_)
     used[mesh.faces] = True
     low, high = vertices[used].min(axis=0), vertices[used].max(axis=0)
