@@ -131,7 +131,7 @@ def train(
 @run_argument
 @click.option("-n", "--n-samples", type=int, help="Shapes to draw.  [default: the config's n_samples]")
 @click.option("--step", type=int, help="Checkpoint to draw from.  [default: the newest]")
-@click.option("--seed", type=int, help="Of the latents.  [default: the run's]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the latents.  [default: the run's]")
 @click.option("--name", default="final", help="Written to samples/NAME.npz.")
 @threshold_option
 @click.option("--probabilities", "soft", is_flag=True, help="Keep what G returned before the threshold, too.")

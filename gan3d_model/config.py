@@ -132,7 +132,7 @@ class TrainConfig:
         valid = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in valid:
-                near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+                near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.0)
                 raise ConfigError(f"{where}: unknown setting {key!r}; the nearest valid one is {near[0]!r}")
         try:
             return dataclasses.replace(base or cls(), **values)

@@ -30,7 +30,7 @@ from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import CheckpointError, Players, discriminator_for, open_checkpoint, pick_device
+from gan3d_model.players import CheckpointError, Players, discriminator_for, load_part, open_checkpoint, pick_device
 
 __all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
@@ -135,11 +135,7 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     if "discriminator" not in content:
         raise CheckpointError(f"{path} holds no discriminator; it has {', '.join(content)}")
     discriminator = discriminator_for(config)
-    try:
-        discriminator.load_state_dict(content["discriminator"])
-    except (RuntimeError, TypeError) as fault:
-        reason = " ".join(str(fault).split())[:200]
-        raise CheckpointError(f"{path}: discriminator does not fit the config beside it ({reason})") from None
+    load_part(discriminator, content, "discriminator", path)
     placed = discriminator.to(device=place, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as in training
     return cast(Discriminator, placed.eval()), int(content["step"])
 
@@ -169,7 +165,7 @@ def untrained(config: TrainConfig, shapes: VoxelSet, seed: int, device: str = "a
     rows = torch.randperm(len(shapes), generator=stream(seed, "statistics"))[:n].numpy()  # not the first n: sets are sorted
     for batch in np.array_split(rows, -(-len(rows) // config.batch_size)):
         packed = torch.from_numpy(np.asarray(shapes.packed[batch]))
-        discriminator.blocks(unpack_on_device(packed.to(players.recent.device), config.resolution)[:, None])
+        discriminator.blocks(unpack_on_device(packed.to(players.device), config.resolution)[:, None])
     return discriminator.eval()
 
 

@@ -181,6 +181,8 @@ def _of_torch7(root: Any) -> tuple[dict[str, Chain], list[str]]:
             chain.append(_torch7_convolution(f"{number}: {module.kind}", fields, CONVOLUTIONS[kind]))
             biased |= isinstance(fields.get("bias"), np.ndarray) and bool(np.any(fields["bias"]))
         elif kind == "VolumetricBatchNormalization":
+            if chain and chain[-1].activation is not None:
+                raise WeightsError(f"{module.kind} stands after {chain[-1].activation}; ours stands before it")
             _attach(chain, module.kind, _torch7_norm(fields), float(fields.get("eps", EPS)))
         elif kind in {"ReLU", "LeakyReLU", "Sigmoid", "Tanh"} and chain and chain[-1].activation is None:
             slope = f" {float(fields.get('negval', 0.01)):g}" if kind == "LeakyReLU" else ""
@@ -212,6 +214,8 @@ def _torch7_convolution(name: str, fields: dict[Any, Any], transposed: bool) -> 
         raise WeightsError(
             f"{name} has no equal kernel, stride and padding along all axes: {dict(zip(keys, told, strict=True))}"
         )
+    if any(fields.get(f"adj{axis}") for axis in "TWH"):
+        raise WeightsError(f"{name} adds voxels at one end of its maps (adjT, adjW, adjH); ours adds none")
     inputs, outputs, side, stride, padding = *whole[:2], *whole[2::3]
     shape = (inputs, outputs, *[side] * 3) if transposed else (outputs, inputs, *[side] * 3)
     weight = fields.get("weight")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,11 +26,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_model.config import INNER_SIZES, RESOLUTIONS, TrainConfig
 from gan3d_model.foreign_layers import EPS, Layer, OptimizerState, WeightsError, read_players
 from gan3d_model.networks import BatchNorm, channels
-from gan3d_model.players import FORMAT, discriminator_for, generator_for
+from gan3d_model.players import discriminator_for, generator_for, write_checkpoint
 
 __all__ = ["Weights", "newest", "read_weights", "write_weights"]
 
@@ -272,13 +271,10 @@ def _normalise(norm: nn.Module, layer: Layer, may_lack: bool) -> str:
 
 def write_weights(run: RunDir, weights: Weights) -> Path:
     """Write `config.json` and a checkpoint of `weights` to an imported run, and record in `run.json` what matched."""
-    content: dict[str, Any] = {"format": FORMAT, "step": weights.step, "config": weights.config, "imported": True}
-    buffer = io.BytesIO()
-    torch.save(content | weights.states | {"recent": torch.zeros(0)}, buffer)
     run.write_config(weights.config)
     path = run.checkpoint_path(weights.step)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    facts = {"step": weights.step, "config": weights.config, "imported": True, "recent": torch.zeros(0)}
+    write_checkpoint(path, facts | weights.states)
     record = {"files": weights.files, "latent_scale": weights.latent_scale, "matched": weights.matched, "notes": weights.notes}
     known = None if weights.config["prior"] == "unknown" else weights.config["prior"]
     run.update(prior=known, imported=run.meta["imported"] | {"weights": record})

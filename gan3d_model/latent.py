@@ -12,13 +12,12 @@ from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
-from gan3d_model.losses import draw_latents, stream
-from gan3d_model.players import Players, open_checkpoint, pick_device
+from gan3d_model.losses import SIGMA, draw_latents, stream
+from gan3d_model.players import Players, pick_device
 from gan3d_model.sample import generate
 
 __all__ = ["CheckpointSpace"]
 
-SIGMA = {"normal": 1.0, "normal0.33": 0.33}
 TAILS = (0.05, 0.95)
 CENTRAL = 0.99
 """Share of the prior in the ball in which a latent is looked for."""
@@ -40,11 +39,8 @@ class CheckpointSpace:
     @classmethod
     def open(cls, run: RunDir, step: int | None = None, seed: int = 0, device: str = "auto") -> CheckpointSpace:
         """G (its average, where there is one) of a checkpoint of `run`, None: the newest; CheckpointError if there is none."""
-        place = pick_device(device)
-        content, config, path = open_checkpoint(run, step, place)
-        players = Players.build(config, place)
-        players.load(content, path)
-        return cls(players.sampler, config, seed, f"checkpoints/{path.name}")
+        players, found = Players.open(run, step, pick_device(device))
+        return cls(players.sampler, players.config, seed, f"checkpoints/{run.checkpoint_path(found).name}")
 
     def draw(self, name: str, n: int) -> NDArray[np.float32]:
         """`(n, z)` latents from the prior, of another stream for each name."""

@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from gan3d_model.config import ConfigError, TrainConfig
 
 __all__ = [
+    "SIGMA",
     "discriminator_loss",
     "draw_labels",
     "draw_latents",
@@ -23,6 +24,9 @@ __all__ = [
     "judged_right",
     "stream",
 ]
+
+SIGMA = {"normal": 1.0, "normal0.33": 0.33}
+"""Standard deviation of each z under the normal priors."""
 
 
 def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
@@ -41,8 +45,7 @@ def draw_latents(config: TrainConfig, n: int, generator: torch.Generator) -> Ten
         raise ConfigError("the law of its latents is unknown, so none are drawn; import the weights again with --prior")
     if config.prior == "uniform":
         return torch.rand(n, config.latent_dim, generator=generator)
-    latents = torch.randn(n, config.latent_dim, generator=generator)
-    return latents * 0.33 if config.prior == "normal0.33" else latents
+    return SIGMA[config.prior] * torch.randn(n, config.latent_dim, generator=generator)
 
 
 def draw_labels(config: TrainConfig, n: int, generator: torch.Generator, progress: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import sys
 from pathlib import Path
@@ -22,12 +23,16 @@ __all__ = [
     "Players",
     "discriminator_for",
     "generator_for",
+    "load_part",
     "open_checkpoint",
     "pick_device",
     "read_checkpoint",
+    "write_checkpoint",
 ]
 
 FORMAT = 3
+KINDS = {"format": int, "step": int, "config": dict, "recent": Tensor}
+"""What every checkpoint holds, beside the states of those that play."""
 
 
 class CheckpointError(Gan3dError):
@@ -71,6 +76,14 @@ class Players:
     """How many shapes D judged right in each of the last `gate_window` batches, the newest last: `(≤ w,) float32`."""
 
     @classmethod
+    def open(cls, run: RunDir, step: int | None, device: torch.device) -> tuple[Players, int]:
+        """The players of the checkpoint of `step` (None: the newest), and its step; CheckpointError if there is none."""
+        content, config, path = open_checkpoint(run, step, device)
+        players = cls.build(config, device)
+        players.load(content, path)
+        return players, content["step"]
+
+    @classmethod
     def build(cls, config: TrainConfig, device: torch.device) -> Players:
         """Build both players under `config.seed`, and their optimisers."""
         with torch.random.fork_rng(devices=[]):
@@ -82,13 +95,17 @@ class Players:
             if config.init == "normal0.02":
                 for player in (generator, discriminator):
                     player.apply(_init_normal)
-        players = [p.to(device=device, memory_format=torch.channels_last_3d) for p in (generator, discriminator)]  # type: ignore[call-overload]
-        adam = [
-            torch.optim.Adam(player.parameters(), lr, (config.beta1, config.beta2), fused=True)
-            for player, lr in zip(players, (config.lr_g, config.lr_d), strict=True)
-        ]
-        average = copy.deepcopy(players[0]).requires_grad_(False) if config.ema else None
-        return cls(config, players[0], players[1], adam[0], adam[1], average, torch.zeros(0, device=device))
+        for player in (generator, discriminator):
+            player.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        adam = functools.partial(torch.optim.Adam, betas=(config.beta1, config.beta2), fused=True)
+        optimizer_g, optimizer_d = adam(generator.parameters(), config.lr_g), adam(discriminator.parameters(), config.lr_d)
+        average = copy.deepcopy(generator).requires_grad_(False) if config.ema else None
+        return cls(config, generator, discriminator, optimizer_g, optimizer_d, average, torch.zeros(0, device=device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the players are."""
+        return next(self.generator.parameters()).device
 
     def update_discriminator(self, opened: Tensor) -> None:
         """Take D's step if `opened`, `() bool`, without asking the host: fused Adam can be told to leave all as it is.
@@ -116,12 +133,13 @@ class Players:
         return self.generator if self.average is None else self.average
 
     def _parts(self) -> dict[str, Any]:
-        """Whatever has a state dict; None where the config has no such part."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in {"config", "recent"}}
+        """Whatever has a state dict, under its name in a checkpoint."""
+        parts = {name: getattr(self, name) for name in ("generator", "discriminator", "optimizer_g", "optimizer_d")}
+        return parts | ({"average": self.average} if self.average is not None else {})
 
     def state(self) -> dict[str, Any]:
         """State dicts of all parts, and what the gate remembers."""
-        return {name: part.state_dict() for name, part in self._parts().items() if part is not None} | {"recent": self.recent}
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"recent": self.recent}
 
     def load(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Put a checkpoint's state into the parts; CheckpointError if it is of another architecture.
@@ -130,25 +148,18 @@ class Players:
         """
         self.recent = checkpoint["recent"]
         for name, part in self._parts().items():
-            if part is None or (checkpoint.get("imported") and name not in checkpoint and name != "generator"):
-                continue
-            try:
-                part.load_state_dict(checkpoint[name])
-            except (KeyError, RuntimeError, ValueError) as fault:
-                reason = str(fault).split("\n")[0]
-                raise CheckpointError(f"{path}: {name} does not fit the run's config ({reason})") from None
+            if name in checkpoint or name == "generator" or not checkpoint.get("imported"):
+                load_part(part, checkpoint, name, path)
 
-    def save(self, run: RunDir, step: int) -> Path:
-        """Write `checkpoints/<step>.pt` atomically, then drop all but the newest `config.keep`."""
-        path = run.checkpoint_path(step)
-        content = {"format": FORMAT, "step": step, "config": self.config.to_dict(), **self.state()}
-        buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError of its own when it writes the file itself
-        torch.save(content, buffer)
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-        for old in run.checkpoints()[: -self.config.keep] if self.config.keep else []:
-            old.unlink()
-        return path
+    def save(self, run: RunDir, step: int) -> None:
+        """Write `checkpoints/<step>.pt` atomically, then drop all but the newest `config.keep` of the steps so far.
+
+        Any of a later step was too damaged for `restore`, and this training takes its step anew.
+        """
+        write_checkpoint(run.checkpoint_path(step), {"step": step, "config": self.config.to_dict(), **self.state()})
+        past = [path for path in run.checkpoints() if int(path.stem) <= step]
+        for path in set(run.checkpoints()) - set(past[-self.config.keep :]):  # [-0:] is all of them
+            path.unlink()
 
     def checkpoint_bytes(self) -> int:
         """About the size of a checkpoint: weights, two moments of Adam for each, the average."""
@@ -159,7 +170,7 @@ class Players:
         """Load the newest whole checkpoint and return its step; 0 if there is none. A damaged one is said and passed over."""
         for path in reversed(run.checkpoints()):
             try:
-                content = read_checkpoint(path, next(self.generator.parameters()).device)
+                content = read_checkpoint(path, self.device)
             except CheckpointError as fault:
                 print(f"warning: {fault}; trying the one before", file=sys.stderr)
                 continue
@@ -168,12 +179,30 @@ class Players:
         return 0
 
 
+def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> None:
+    """Load the state `name` of a checkpoint into a network or an optimiser; CheckpointError if it does not fit."""
+    try:
+        part.load_state_dict(checkpoint[name])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as fault:
+        reason = " ".join(str(fault).split())[:200]
+        raise CheckpointError(f"{path}: {name} does not fit the config beside it ({reason})") from None
+
+
 def _init_normal(layer: nn.Module) -> None:
     """DCGAN's start (Radford et al. 2016): convolutions N(0, 0.02²), batch normalisation's scale N(1, 0.02²)."""
     if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-        nn.init.normal_(layer.weight, 0.0, 0.02)
+        kernel = next(part for part in layer.parameters() if part.ndim == 5)  # spectral_norm makes `layer.weight` of it
+        nn.init.normal_(kernel, 0.0, 0.02)
     elif isinstance(layer, nn.BatchNorm3d):
         nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically; `content` as `Players.save` puts it together."""
+    buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError of its own when it writes the file itself
+    torch.save({"format": FORMAT} | content, buffer)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -185,13 +214,14 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         The file is missing, truncated, holds other objects than tensors, numbers and strings, or is another format.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except FAULTS as fault:
         reason = str(fault).split("\n")[0][:120]
         raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    known = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in KINDS.items())
+    if not known or content["format"] != FORMAT:
         raise CheckpointError(f"{path} is no gan3d checkpoint of format {FORMAT}")
     return content
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.voxels import pack
 from gan3d_model.config import TrainConfig
 from gan3d_model.losses import draw_latents, stream
-from gan3d_model.players import Players, open_checkpoint, pick_device
+from gan3d_model.players import Players, pick_device
 
 __all__ = ["draw_samples", "evaluation_latents", "generate", "sample"]
 
@@ -35,15 +36,15 @@ def generate(
     device = next(generator.parameters()).device
     generator.eval()
     size = max(1, VOXELS_PER_BATCH // resolution**3)
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (("occupancy", "probability") if soft else ("occupancy",))}
+    occupancy, probability = [], []
     for part in latents.split(size):
         volume = generator(part.to(device))  # (≤size, d, d, d)
-        occupied = (volume > threshold).cpu().numpy()
-        rows["occupancy"].append(np.packbits(occupied.reshape(len(part), -1), axis=1))
+        occupancy.append(pack((volume > threshold).cpu().numpy()))
         if soft:
-            rows["probability"].append(volume.half().cpu().numpy())
+            probability.append(volume.half().cpu().numpy())
     generator.train(was_training)
-    return {name: np.concatenate(parts) for name, parts in rows.items()}
+    made: dict[str, NDArray[Any]] = {"occupancy": np.concatenate(occupancy)}
+    return made | {"probability": np.concatenate(probability)} if soft else made
 
 
 def draw_samples(
@@ -90,9 +91,6 @@ def sample(
         raise Gan3dError(f"{name!r} is no name for samples; expected letters, digits, - and _, beginning with a letter")
     if not 0 <= threshold <= 1:
         raise Gan3dError(f"threshold {threshold} asked for; expected a probability in [0, 1]")
-    place = pick_device(device)
-    content, config, path = open_checkpoint(run, step, place)
-    players = Players.build(config, place)
-    players.load(content, path)
-    latents = evaluation_latents(config, n, seed)
-    return draw_samples(players, run, name, latents, int(content["step"]), threshold, force, soft)
+    players, found = Players.open(run, step, pick_device(device))
+    latents = evaluation_latents(players.config, n, seed)
+    return draw_samples(players, run, name, latents, found, threshold, force, soft)

@@ -65,7 +65,7 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
 def parse_grids(data: bytes) -> dict[str, NDArray[Any]]:
     """`parse_tensors` as arrays, for files of generated shapes; a file with a `weight` in it is none of these."""
     return {
-        name: tensor.float().numpy() if tensor.dtype in {torch.bfloat16, torch.float16} else tensor.numpy()
+        name: (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
         for name, tensor in parse_tensors(data).items()
     }
 

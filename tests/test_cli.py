@@ -132,7 +132,8 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "MESHES"], 1, "is no dataset directory; make one with"),
     (["train", "DATA", "--resume", "IMPORTED"], 1, "config.json is missing"),
     (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
-    (["prepare", "DATA", "DATA", "-r", "32"], 1, "already exists"),
+    (["prepare", "DATA", "DATA", "-r", "32"], 1, "is a dataset already"),
+    (["prepare", "MESHES", "DATA", "-r", "32"], 1, "already exists"),
     (["prepare", "DATA", "NEW", "-r", "0"], 1, "resolution 0 asked for"),
     (["prepare", "DATA", "NEW", "-r", "16", "--margin", "8"], 1, "a margin of 8.0 leaves nothing"),
     (["sample", "RUN", "--threshold", "2"], 2, "2.0 is not in the range"),
@@ -144,6 +145,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["gallery", "RUN", "-n", "0"], 2, "0 is not in the range"),
     (["sample", "RUN", "-n", "0", "--name", "x"], 1, "0 samples asked for"),
     (["sample", "RUN", "-n", "1"], 1, "--force"),
+    (["sample", "RUN", "--seed", "-1", "--name", "x"], 2, "-1 is not in the range"),
     (["demo", "--class", "boat", "--out", "NEW"], 1, "no class boat"),
     (["import-run", "RUN", "NEW"], 1, "is a run directory already"),
 ])  # fmt: skip

@@ -54,6 +54,7 @@ def every_format(folder):
     torch.save(torch.from_numpy(GRIDS).float(), folder / "d.pt")
     torch.save({"fake": torch.from_numpy(GRIDS).half()}, folder / "e.pth", _use_new_zipfile_serialization=False)
     torch.save({"fake": torch.from_numpy(GRIDS).bfloat16()}, folder / "f.pkl")
+    torch.save({"fake": torch.from_numpy(GRIDS).to(torch.float8_e4m3fn)}, folder / "g.pt")
     return sorted(folder.iterdir())
 
 

@@ -275,6 +275,21 @@ def test_an_activation_of_another_kind_is_refused_where_the_file_names_it():
         read_weights([File("a.t7", written(root))], 64)
 
 
+def test_batch_normalisation_after_the_activation_is_refused_where_the_file_names_the_order():
+    root = network()
+    modules = root.fields["modules"]
+    modules[2], modules[3] = modules[3], modules[2]
+    with pytest.raises(Gan3dError, match="BatchNormalization stands after ReLU; ours stands before it"):
+        read_weights([File("a.t7", written(root))], 64)
+
+
+def test_a_transposed_convolution_that_adds_voxels_at_one_end_is_refused():
+    root = network()
+    root.fields["modules"][4].fields["adjW"] = 1.0
+    with pytest.raises(Gan3dError, match="adds voxels at one end"):
+        read_weights([File("a.t7", written(root))], 64)
+
+
 def test_the_files_of_the_last_step_are_taken_and_optimisers_passed_over():
     g = port(32, 2, 1)
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}

@@ -317,6 +317,23 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(run_copy, tiny, ca
     assert "000006.pt is truncated" in capsys.readouterr().err
 
 
+def test_a_damaged_checkpoint_of_a_later_step_never_pushes_out_a_whole_one(run_copy, tiny):
+    newest = run_copy.checkpoints()[-1]
+    newest.write_bytes(b"damaged")
+    players = Players.build(dataclasses.replace(tiny, keep=1), CPU)
+    assert players.restore(run_copy) == 3
+    players.save(run_copy, 4)
+    assert [path.name for path in run_copy.checkpoints()] == ["000004.pt"]
+    assert players.restore(run_copy) == 4
+
+
+@pytest.mark.parametrize("content", [[], {}, {"format": 3}, {"format": torch.zeros(2)}, {"format": 3, "step": 1, "config": []}])
+def test_what_lacks_the_parts_of_a_checkpoint_is_none(tmp_path, content):
+    torch.save(content, tmp_path / "000001.pt")
+    with pytest.raises(CheckpointError, match=r"000001\.pt is no gan3d checkpoint of format 3"):
+        read_checkpoint(tmp_path / "000001.pt", CPU)
+
+
 def test_a_malicious_checkpoint_is_refused_and_not_executed(run_copy):
     class Boom:
         def __reduce__(self):
@@ -435,6 +452,14 @@ def stop_after(steps):
         yield lambda: next(count, None) is None
 
     return signals
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_every_convolution_starts_as_init_says(tiny, spectral_norm):
+    players = Players.build(dataclasses.replace(tiny, base_channels=32, init="normal0.02", spectral_norm=spectral_norm), CPU)
+    for player in (players.generator, players.discriminator):
+        for weight in (weight for weight in player.parameters() if weight.ndim == 5):
+            assert weight.detach().std() == pytest.approx(0.02, rel=0.1)
 
 
 def test_a_young_average_follows_quickly_and_an_old_one_slowly(tiny):
