@@ -99,7 +99,7 @@ def train(
     base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
     dataset = VoxelSet.open(dataset_dir)
     if not run:
-        settings["resolution"] = settings["resolution"] or fitting(dataset.resolution, dataset_dir)
+        base = dataclasses.replace(base, resolution=fitting(dataset.resolution, dataset_dir))
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
     if dry_run:
@@ -108,21 +108,21 @@ def train(
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
     warn_of_empty(shapes)
-    from gan3d_model.players import pick_device
-    from gan3d_model.runs import create_run, resume_run
+    from gan3d_model import train as training
+    from gan3d_model.runs import check_resume, create_run
     from gan3d_model.team import gather_team
-    from gan3d_model.train import train as play
 
+    stops = split(stop_on)
     with gather_team(device) as (team, device):  # one process, or those that torchrun started
-        pick_device(device)  # a wrong one is refused before a run is made
+        training.check_start(config, shapes, device, stops, team)
         if run:
-            resume_run(run, config, shapes)
+            check_resume(run, config, shapes)
         elif team.leads:
             run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
         run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
         if team.leads:
             say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
-        play(config, shapes, run, device, say, split(stop_on), team, live=sys.stderr.isatty())
+        training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())
         if team.leads:
             click.echo(run.path)
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet, volumes
 from gan3d_model.config import TrainConfig
+from gan3d_model.runs import total_steps
 
-__all__ = ["FAILURES", "Detectors", "Failed", "Watch", "diversity"]
+__all__ = ["FAILURES", "Detectors", "Failed", "Watch", "check_names", "diversity"]
 
 WINDOW = 50
 FAILURES = {
@@ -55,10 +56,9 @@ class Detectors:
     @classmethod
     def of(cls, shapes: VoxelSet, config: TrainConfig) -> Detectors:
         """Detectors for a training on `shapes`; the first tenth of it, at most 500 steps, is warm-up."""
-        steps = config.epochs * len(shapes) // config.batch_size
         some = np.random.default_rng(config.seed).permutation(len(shapes))[:64]
         occupancy = float(shapes.volume.mean()) / config.resolution**3
-        return cls(occupancy, diversity(shapes.packed[np.sort(some)]), min(500, steps // 10))
+        return cls(occupancy, diversity(shapes.packed[np.sort(some)]), min(500, total_steps(config, len(shapes)) // 10))
 
     def see_row(self, row: dict[str, float]) -> list[tuple[str, str]]:
         """Take a row of the log; return new failures, each with its diagnosis."""
@@ -109,6 +109,12 @@ def diversity(packed: NDArray[np.uint8], most: int = 64) -> float:
     return float(jaccard.sum() / (len(some) * (len(some) - 1)))
 
 
+def check_names(failures: Collection[str]) -> None:
+    """Gan3dError for names that no failure has."""
+    if unknown := sorted(set(failures) - set(FAILURES)):
+        raise Gan3dError(f"no failure {', '.join(unknown)} is known; there are {', '.join(FAILURES)}")
+
+
 class Failed(Gan3dError):
     """A failure was detected that ends the training: a loss is no longer finite, or one that `stop_on` names."""
 
@@ -119,8 +125,6 @@ class Watch:
     def __init__(
         self, run: RunDir | None, detectors: Detectors, say: Callable[[str], None] = print, stop_on: Collection[str] = ()
     ) -> None:
-        if unknown := sorted(set(stop_on) - set(FAILURES)):
-            raise Gan3dError(f"no failure {', '.join(unknown)} is known; there are {', '.join(FAILURES)}")
         self.run, self.detectors, self.say, self.stop_on = run, detectors, say, stop_on
         self.fatal = ""
         detectors.fired = [failure["name"] for failure in run.meta.get("failures", [])] if run else []

@@ -1,35 +1,42 @@
-"""Runs begun and taken up again: make a run directory for a config and a dataset, or reopen one without changing its course."""
+"""A run begun, or taken up again: make its directory, and refuse what cannot be trained or would change its course."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from gan3d_eval.run_dir import RunDir, dataset_record, new_run_id, producer, software
+import filelock
+
+from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["check_fit", "check_space", "create_run", "resume_run", "total_steps"]
+__all__ = ["alone", "check_fit", "check_resume", "check_space", "create_run", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
-    """Refuse what cannot be trained: shapes of another resolution, fewer than one batch, an unknown prior (ConfigError)."""
+    """ConfigError for shapes of another resolution, fewer than one batch or all empty, and for an unknown prior."""
     if config.prior == "unknown":
         raise ConfigError("prior is unknown; training needs one to draw latents from: uniform, normal or normal0.33")
     if shapes.resolution != config.resolution:
         raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
     if len(shapes) < config.batch_size:
         raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+    if not shapes.volume.any():
+        raise ConfigError(f"all {len(shapes)} training shapes are empty; there is nothing to learn from them")
 
 
 def check_space(config: TrainConfig, checkpoint: int, run: RunDir) -> None:
-    """Refuse to begin what the disk cannot hold: all checkpoints that are kept, of about `checkpoint` bytes, and one more."""
+    """ConfigError where the disk cannot hold the checkpoints that are kept, of about `checkpoint` bytes each, and one more."""
     kept = config.keep or math.ceil(config.epochs / config.checkpoint_every)
-    needed, free = (kept + 1) * checkpoint, shutil.disk_usage(run.path).free
+    missing = max(1, kept + 1 - len(run.checkpoints()))  # those of a resumed run are there already
+    needed, free = missing * checkpoint, shutil.disk_usage(run.path).free
     if needed > free:
         raise ConfigError(
-            f"{run.path}: {kept + 1} checkpoints need about {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free; "
+            f"{run.path}: its checkpoints need about {needed / 1e6:,.0f} MB more, the disk has {free / 1e6:,.0f} MB free; "
             "free some, or keep fewer with --keep"
         )
 
@@ -61,13 +68,10 @@ def create_run(
     return run
 
 
-def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
-    """Refuse to go on with a changed config or other shapes; write the config that may have changed in its free fields.
+def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
+    """ConfigError, naming each difference, where `run` cannot go on with `config` and `shapes`, or has nothing left to do.
 
-    Raises
-    ------
-    ConfigError
-        Listing each difference.
+    One that took its last step and was killed before it drew the evaluation set has that left.
     """
     if run.meta["status"] == "imported":
         raise ConfigError(f"{run.path} was imported: how it was trained is unknown, so it cannot be resumed; train a new run")
@@ -77,7 +81,17 @@ def resume_run(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
     done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
-    if done >= total_steps(config, len(shapes)):
+    steps = total_steps(config, len(shapes))
+    if done > steps or (done == steps and run.meta["status"] == "finished"):
         epochs = done * config.batch_size / len(shapes)
         raise ConfigError(f"{run.path} has already trained {epochs:.0f} epochs; ask for more than that with --epochs")
-    run.write_config(config.to_dict())
+
+
+@contextlib.contextmanager
+def alone(run: RunDir) -> Iterator[None]:
+    """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
+    try:
+        with filelock.FileLock(run.path / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import TrainConfig
-from gan3d_model.detectors import Detectors, Failed, Watch
+from gan3d_model.detectors import Detectors, Failed, Watch, check_names
 from gan3d_model.losses import (
     discriminator_loss,
     draw_labels,
@@ -39,11 +38,11 @@ from gan3d_model.losses import (
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players, pick_device
-from gan3d_model.runs import check_fit, check_space, total_steps
+from gan3d_model.runs import alone, check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.team import Team
 
-__all__ = ["Failed", "Interrupted", "train"]
+__all__ = ["Failed", "Interrupted", "check_start", "train"]
 
 PROGRESS_SAMPLES = 16
 READ_EVERY = 25  # steps of a GPU whose rows of the log are read together
@@ -67,7 +66,7 @@ def train(
     shapes : VoxelSet
         The training shapes, `(n, ⌈d³/8⌉) uint8` packed; they stay packed on the device.
     run : RunDir
-        From `create_run` or `resume_run`.
+        From `create_run`, or one that `check_resume` found fit to go on.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1` …
     say : callable
@@ -81,15 +80,17 @@ def train(
 
     Raises
     ------
+    Gan3dError
+        What `check_start` refuses, or another process that trains the run: nothing was changed.
     Failed, Interrupted, Gan3dError
         After the run's `status` has been set to `failed` or `interrupted`.
     """
-    place = pick_device(device)
-    check_fit(config, shapes)
-    team.share(config.batch_size)
-    with _alone(run) if team.leads else contextlib.nullcontext():
+    place = check_start(config, shapes, device, stop_on, team)
+    with alone(run) if team.leads else contextlib.nullcontext():
         try:
-            return _play(config, shapes, run, place, say, stop_on, team, live)
+            if team.leads:
+                return _lead(config, shapes, run, place, say, stop_on, team, live)
+            return _follow(config, shapes, run, place, stop_on, team)
         except torch.OutOfMemoryError:
             smaller = max(2, config.batch_size // 2)
             raise Gan3dError(
@@ -98,20 +99,22 @@ def train(
             ) from None
 
 
-def _play(
+def check_start(config: TrainConfig, shapes: VoxelSet, device: str, stop_on: Collection[str], team: Team) -> torch.device:
+    """Refuse (Gan3dError) what `train` cannot do, before a run is made or changed; return the device."""
+    check_fit(config, shapes)
+    check_names(stop_on)
+    team.share(config.batch_size)
+    return pick_device(device)
+
+
+def _lead(
     config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, say: Callable[[str], None],
     stop_on: Collection[str], team: Team, live: bool,
 ) -> RunDir:  # fmt: skip
-    """Play the game to its end, and leave the run with the status that it deserves."""
-    if not team.leads:
-        players = Players.build(config, place)
-        first = players.restore(run)
-        watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
-        with _stop_signals() as stopped:
-            _loop(config, shapes, run, players, place, first, Ledger(config, len(shapes), first, watch), stopped, team)
-        return run
+    """Play the game to its end, write the run, and leave it with the status that it deserves."""
     try:
         run = run.update(status="running")
+        run.write_config(config.to_dict())  # of a resumed run some settings may have changed
         players = Players.build(config, place)
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)
@@ -120,7 +123,7 @@ def _play(
         watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
         with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals() as stopped:
             ledger = Ledger(config, len(shapes), first, watch, log, board, progress)
-            steps = _loop(config, shapes, run, players, place, first, ledger, stopped, team)
+            steps = _loop(players, shapes, run, first, ledger, stopped, team)
         progress.end()
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
     except BaseException as fault:
@@ -132,30 +135,41 @@ def _play(
     return run.update(status="finished", failure=None)
 
 
+def _follow(
+    config: TrainConfig, shapes: VoxelSet, run: RunDir, place: torch.device, stop_on: Collection[str], team: Team
+) -> RunDir:
+    """Play the same game beside the leader, and write nothing."""
+    players = Players.build(config, place)
+    first = players.restore(run)
+    watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
+    with _stop_signals() as stopped:
+        _loop(players, shapes, run, first, Ledger(config, len(shapes), first, watch), stopped, team)
+    return run
+
+
 def _loop(
-    config: TrainConfig, shapes: VoxelSet, run: RunDir, players: Players, device: torch.device, first: int, ledger: Ledger,
-    stopped: Callable[[], bool], team: Team,
-) -> int:  # fmt: skip
+    players: Players, shapes: VoxelSet, run: RunDir, first: int, ledger: Ledger, stopped: Callable[[], bool], team: Team
+) -> int:
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
-    G, D = players.generator, players.discriminator
-    n, batch, on_gpu = len(shapes), config.batch_size, runs_ahead(device)
+    G, D, config, device = players.generator, players.discriminator, players.config, players.device
+    n, batch, read_every = len(shapes), config.batch_size, READ_EVERY if runs_ahead(device) else 1
     steps, share = total_steps(config, n), team.share(batch)
-    data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, d³/8) uint8: all shapes, still packed
+    data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, ⌈d³/8⌉) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
-    half = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
+    autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
 
     def mine(whole: Tensor) -> Tensor:  # this process's share of something drawn for the whole batch
         return whole[share].to(device, non_blocking=True)
 
-    def see(grids: Tensor, name: str, step: int, progress: float) -> Tensor:
+    def changed(grids: Tensor, name: str) -> Tensor:  # as D sees them at this step
         return augment(grids, config, progress, stream(config.seed, name, step), share) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
         progress = (step - 1) / steps
-        factor = lr_factor(config, progress)
-        _set_rate(players.optimizer_g, config.lr_g * factor)
-        _set_rate(players.optimizer_d, config.lr_d * factor)
+        lr_d, lr_g = (rate * lr_factor(config, progress) for rate in (config.lr_d, config.lr_g))
+        _set_rate(players.optimizer_d, lr_d)
+        _set_rate(players.optimizer_g, lr_g)
 
         # A batch of real shapes, of latents and of labels; of several processes each takes its share.
         real = unpack_on_device(data[mine(batch_rows(config.seed, n, batch, step))], config.resolution)  # (B, D, D, D)
@@ -163,15 +177,15 @@ def _loop(
         label_real, label_fake = map(mine, draw_labels(config, batch, stream(config.seed, "labels", step), progress))
 
         # G imagines one batch, which both players use.
-        with half():
+        with autocast():
             fake = G(latents)  # (B, D, D, D)
 
         # D judges both batches, changed alike. Detached: D's step sends no gradient into G.
-        real = see(real, "see-real", step, progress)
-        punish = config.r1 > 0 and step % config.r1_every == 0
-        with half():
-            logits_real = D(real.requires_grad_(punish))  # (B,)
-            logits_fake = D(see(fake.detach(), "see-fake", step, progress))  # (B,)
+        real = changed(real, "see-real")
+        penalise = config.r1 > 0 and step % config.r1_every == 0
+        with autocast():
+            logits_real = D(real.requires_grad_(penalise))  # (B,)
+            logits_fake = D(changed(fake.detach(), "see-fake"))  # (B,)
         logits_real, logits_fake = logits_real.float(), logits_fake.float()
         loss_real, loss_fake = discriminator_loss(logits_real, logits_fake, label_real, label_fake)
         right = team.sum(judged_right(logits_real, logits_fake))  # (2,)
@@ -179,9 +193,9 @@ def _loop(
         # The gate: D learns only while it is not too good already. A GPU need not wait to know: the optimiser does.
         players.recent = torch.cat([players.recent, right.sum()[None]])[-config.gate_window :]
         opened = gate_is_open(players.recent, 2 * batch, config.gate)  # () bool
-        if on_gpu or opened:
+        if runs_ahead(device) or opened:
             loss = loss_real + loss_fake
-            if punish:  # lazily: one penalty stands for those of all steps since the last
+            if penalise:  # lazily: one penalty stands for those of all steps since the last
                 loss = loss + config.r1 * config.r1_every * gradient_penalty(logits_real, real)
             players.optimizer_d.zero_grad()
             loss.backward()
@@ -190,8 +204,8 @@ def _loop(
 
         # G learns to be called real by D as D now is. D's weights need no gradient here.
         D.requires_grad_(False)
-        with half():
-            logits = D(see(fake, "see-fake-again", step, progress))
+        with autocast():
+            logits = D(changed(fake, "see-fake-again"))
         loss_g = generator_loss(logits.float())
         players.optimizer_g.zero_grad()
         loss_g.backward()
@@ -204,13 +218,13 @@ def _loop(
 
         # One row of the log. On a GPU it is read later, with others: to read is to wait for all that is queued.
         means = team.mean(torch.stack([loss_real, loss_fake, loss_g, (fake > 0.5).float().mean()]).detach())
-        ledger.add(step, torch.cat([means, right / batch, opened.float()[None]]), config.lr_d * factor, config.lr_g * factor)
+        ledger.add(step, torch.cat([means, right / batch, opened.float()[None]]), lr_d, lr_g)
         sampling, saving = (_due(step, steps, n, batch, every) for every in (config.sample_every, config.checkpoint_every))
-        if not (sampling or saving or step % (READ_EVERY if on_gpu else 1) == 0):
+        if not sampling and not saving and step % read_every:
             continue
         ledger.read()
 
-        # Samples at the same latents, and checkpoints, every so many epochs; a signal checkpoints too.
+        # Every so many epochs samples at the same latents, and a checkpoint. Whoever stops the training gets one too.
         if team.leads and sampling:
             draw_samples(players, run, f"{step:06d}", fixed, step, force=True)
             ledger.samples(run.samples(f"{step:06d}"), step)
@@ -255,16 +269,6 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _due(step: int, steps: int, n: int, batch: int, every: int) -> bool:
     """Whether an epoch whose number divides by `every` ends with this step, or the training does."""
     return step == steps or step * batch // (n * every) > (step - 1) * batch // (n * every)
-
-
-@contextlib.contextmanager
-def _alone(run: RunDir) -> Iterator[None]:
-    """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
-    try:
-        with filelock.FileLock(run.path / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ def _ours(config: TrainConfig, shapes: VoxelSet, device: torch.device) -> Callab
             players = Players.build(config, device)
             with contextlib.suppress(_Enough):
                 ledger = Ledger(config, len(shapes), 0, watch, log)
-                _loop(config, shapes, run, players, device, 0, ledger, lambda: False, Team())
+                _loop(players, shapes, run, 0, ledger, lambda: False, Team())
         return marks[-1] - marks[together - 1]
 
     return play

@@ -54,6 +54,14 @@ def test_settings_come_from_recipe_then_file_then_flags(cli, dataset_dir, tmp_pa
     assert config == dataclasses.replace(RECIPES["paper"], epochs=3, lr_g=0.02, resolution=16)
 
 
+def test_a_resolution_in_the_file_is_not_passed_over(cli, dataset_dir, tmp_path):
+    (tmp_path / "c.toml").write_text("resolution = 64\n")
+    done = cli("train", dataset_dir, "--config", tmp_path / "c.toml", "--runs", tmp_path / "runs")
+    assert done.exit_code == 1
+    assert "the dataset has resolution 16, but the config says 64" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
     config = json.loads(cli("train", dataset_dir, "--gate", 0, "--keep", 0, "--dry-run").stdout)
     assert (config["gate"], config["keep"]) == (0, 0)
@@ -118,6 +126,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "DATA", "--base-channels", "0"], 1, "base_channels is 0"),
     (["train", "DATA", "--config", "NOTHING"], 1, "cannot be read as TOML"),
     (["train", "DATA", "--prior", "gauss"], 2, "gauss"),
+    (["train", "DATA", "--stop-on", "bored"], 1, "no failure bored is known; there are gate-deadlock"),
     (["train", "DATA", "--bogus"], 2, "No such option"),
     (["train", "DATA", "--device", "cuda:9"], 1, "no CUDA device"),
     (["train", "DATA", "--device", "warp"], 1, "unknown device 'warp'"),

@@ -23,7 +23,7 @@ from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
-from gan3d_model.runs import create_run, resume_run
+from gan3d_model.runs import check_fit, check_resume, check_space, create_run
 from gan3d_model.sample import generate, sample
 from gan3d_model.train import Failed, Interrupted, lr_factor, train
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_takes_the_very_same_steps(tiny, sofas, dataset_dir, tmp_p
     whole = train(config, sofas, begin(config, sofas, dataset_dir, tmp_path / "whole"), "cpu", quiet)
     half = dataclasses.replace(config, epochs=1)
     run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "halves"), "cpu", quiet)
-    resume_run(run, config, sofas)
+    check_resume(run, config, sofas)
     run = train(config, sofas, run, "cpu", quiet)
     assert run.samples().sha256 == whole.samples().sha256
     columns = [c for c in run.metrics().columns if c != "seconds"]
@@ -288,24 +288,40 @@ def test_resume_refuses_what_is_done_already(run_copy, sofas):
     config = TrainConfig.from_dict(run_copy.config())
     for epochs in (1, 2):
         with pytest.raises(ConfigError, match="has already trained 2 epochs"):
-            resume_run(run_copy, dataclasses.replace(config, epochs=epochs), sofas)
+            check_resume(run_copy, dataclasses.replace(config, epochs=epochs), sofas)
     assert TrainConfig.from_dict(run_copy.config()) == config
 
 
 def test_two_trainings_never_share_a_run(run_copy, sofas, tiny):
     import filelock
 
+    before = run_copy.config()
     with filelock.FileLock(run_copy.path / ".lock"), pytest.raises(Gan3dError, match="trained by another process"):
-        train(dataclasses.replace(tiny, epochs=3), sofas, run_copy, "cpu", quiet)
+        more = dataclasses.replace(tiny, epochs=3)
+        check_resume(run_copy, more, sofas)
+        train(more, sofas, run_copy, "cpu", quiet)
     assert RunDir.open(run_copy.path).meta["status"] == "finished"
+    assert run_copy.config() == before
+
+
+def test_a_run_that_was_killed_after_its_last_step_draws_its_evaluation_set_on_resume(run_copy, sofas, tiny):
+    expected = run_copy.samples("final").sha256
+    (run_copy.path / "samples" / "final.npz").unlink()
+    run = run_copy.update(status="running")
+    check_resume(run, tiny, sofas)
+    train(tiny, sofas, run, "cpu", quiet)
+    done = RunDir.open(run.path)
+    assert done.meta["status"] == "finished"
+    assert done.samples("final").sha256 == expected
+    assert done.metrics()["step"].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_resume_refuses_a_changed_config_and_other_shapes(run_copy, sofas, dataset_dir):
     config = TrainConfig.from_dict(run_copy.config())
     with pytest.raises(ConfigError, match=r"lr_g: 0.0025 → 0.1; gate: 0.8 → 0.7"):
-        resume_run(run_copy, dataclasses.replace(config, lr_g=0.1, gate=0.7, epochs=9), sofas)
+        check_resume(run_copy, dataclasses.replace(config, lr_g=0.1, gate=0.7, epochs=9), sofas)
     with pytest.raises(ConfigError, match="trained on other shapes"):
-        resume_run(run_copy, config, VoxelSet.open(dataset_dir).select(["table"], "train"))
+        check_resume(run_copy, config, VoxelSet.open(dataset_dir).select(["table"], "train"))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -384,7 +400,7 @@ def test_a_gpu_trains_and_its_checkpoint_resumes_on_the_cpu(tiny, sofas, dataset
         pytest.skip("no CUDA device")
     half = dataclasses.replace(tiny, epochs=1)
     run = train(half, sofas, begin(half, sofas, dataset_dir, tmp_path / "gpu"), "cuda", quiet)
-    resume_run(run, tiny, sofas)
+    check_resume(run, tiny, sofas)
     assert train(tiny, sofas, run, "cpu", quiet).meta["status"] == "finished"
 
 
@@ -393,9 +409,23 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_noticed_before_the_first_ste
 ):
     run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
     monkeypatch.setattr("gan3d_model.runs.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 10))
-    with pytest.raises(ConfigError, match=r"3 checkpoints need about .* MB, the disk has 0 MB free; free some, or keep fewer"):
+    with pytest.raises(
+        ConfigError, match=r"its checkpoints need about .* MB more, the disk has 0 MB free; free some, or keep fewer"
+    ):
         train(tiny, sofas, run, "cpu", quiet)
     assert RunDir.open(run.path).metrics() is None
+
+
+def test_the_checkpoints_that_a_resumed_run_has_need_no_more_room(run_copy, tiny, monkeypatch):
+    monkeypatch.setattr("gan3d_model.runs.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 150))
+    check_space(tiny, 150, run_copy)
+    with pytest.raises(ConfigError, match="its checkpoints need about"):
+        check_space(tiny, 151, run_copy)
+
+
+def test_shapes_that_are_all_empty_are_refused(tiny):
+    with pytest.raises(ConfigError, match="all 8 training shapes are empty"):
+        check_fit(tiny, VoxelSet.from_grids(np.zeros((8, 16, 16, 16), np.bool_)))
 
 
 def test_the_estimated_size_of_a_checkpoint_is_nearly_its_size(tiny):
