@@ -208,7 +208,8 @@ def mapped_weights(
     from gan3d_eval.foreign import Entry
     from gan3d_model.import_weights import read_weights
 
-    entries, pose = [Entry.of(path) for path in files] or found.weights, found.orientation and found.orientation.pose
+    entries = [Entry.of(path) for path in files] or found.weights
+    pose = found.orientation and found.orientation.pose
     if not entries:
         return None
     output = output or ("tanh" if found.shapes and found.shapes.signed else "sigmoid")

@@ -140,7 +140,7 @@ def _attach(chain: Chain, name: str, parts: dict[str, Tensor], eps: float = EPS)
     mean, variance = parts["running_mean"].float(), parts["running_var"].float() + (eps - EPS)
     if not chain or chain[-1].norm is not None or chain[-1].weight.ndim != 5 or mean.shape != variance.shape:
         raise WeightsError(f"{name} normalises something else than what a convolution gives")
-    weight, bias = (parts.get(key, default).float() for key, default in (("weight", torch.ones_like(mean)), ("bias", 0 * mean)))
+    weight, bias = parts.get("weight", torch.ones_like(mean)).float(), parts.get("bias", torch.zeros_like(mean)).float()
     if any(part.shape != mean.shape or mean.ndim != 1 for part in (weight, bias)):
         raise WeightsError(f"{name} has parts of different sizes")
     chain[-1].norm = weight, bias, mean, variance

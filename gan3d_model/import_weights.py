@@ -52,8 +52,14 @@ class Weights:
         What of a `TrainConfig` the weights determine, and the prior.
     states : dict
         State dicts of our `generator` and `discriminator`, whichever were found.
-    matched : list of str
-        A line per layer: theirs → ours.
+    matched, notes : list of str
+        A line per layer, theirs → ours; and what should be known of the whole.
+    files : list of dict
+        Name and SHA-256 of each file that was used.
+    step : int
+        Of the training that they come from, as their names say; 0 where they say none.
+    latent_scale : float
+        What was folded into G's first layer.
     """
 
     config: dict[str, Any]

@@ -80,7 +80,7 @@ class CheckpointSpace:
     def _descend(self, target: Tensor, start: Tensor, steps: int, lr: float) -> tuple[Tensor, Tensor]:
         """The best latents and their intersections over union for one batch of grids `(n, d, d, d)`."""
         latents = start.clone().requires_grad_()
-        optimizer = torch.optim.Adam([latents], lr=lr * SIGMA.get(self.config.prior, 0.3))
+        optimizer = torch.optim.Adam([latents], lr=lr * SIGMA.get(self.config.prior, 0.3))  # U[0,1]: about 0.3
         best, overlap = start.clone(), torch.full((len(start),), -1.0, device=start.device)
         for _ in range(steps + 1):
             volume = self.generator(latents).float()

@@ -88,7 +88,7 @@ class Ledger:
         board: Board | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.config, self.n, self.first, self.watch = config, n, first, watch
-        self.log, self.board, self.progress = log, board or Board(), progress
+        self.log, self.board, self.progress = log, board, progress
         self.begin = time.perf_counter()
         self.waiting: list[tuple[dict[str, float], Tensor]] = []
 
@@ -108,7 +108,8 @@ class Ledger:
             row["acc_d"] = (row["acc_d_real"] + row["acc_d_fake"]) / 2
             if self.log:
                 self.log(row)
-            self.board.row(row, int(row["step"]))
+            if self.board:
+                self.board.row(row)
             self.watch.row(row)
         if self.progress:
             self._tell(rows[-1], self.progress)
@@ -116,7 +117,8 @@ class Ledger:
     def samples(self, shapes: VoxelSet, step: int) -> None:
         """Pass on progress samples."""
         self.watch.samples(shapes, step)
-        self.board.samples(shapes, step)
+        if self.board:
+            self.board.samples(shapes, step)
 
     def _tell(self, row: dict[str, float], progress: Progress) -> None:
         step, steps = row["step"], total_steps(self.config, self.n)
@@ -129,20 +131,19 @@ class Ledger:
 
 
 class Board:
-    """What the loop shows; deaf without a writer."""
+    """TensorBoard's pages of a run, through its `SummaryWriter`."""
 
-    def __init__(self, writer: object = None) -> None:
+    def __init__(self, writer: Any) -> None:
         self.writer = writer
 
-    def row(self, row: dict[str, float], step: int) -> None:
+    def row(self, row: dict[str, float]) -> None:
         """Add the scalars of a step."""
-        for name in SCALARS if self.writer else ():
-            self.writer.add_scalar(name, row[name], step)  # type: ignore[attr-defined]
+        for name in SCALARS:
+            self.writer.add_scalar(name, row[name], int(row["step"]))
 
     def samples(self, shapes: VoxelSet, step: int) -> None:
         """Add the progress samples as one picture."""
-        if self.writer:
-            self.writer.add_image("samples", depth_sheet(shapes.grids())[None], step)  # type: ignore[attr-defined]
+        self.writer.add_image("samples", depth_sheet(shapes.grids())[None], step)
 
 
 @contextlib.contextmanager

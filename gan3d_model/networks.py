@@ -4,8 +4,8 @@ One rule gives every width: a feature map of spatial size s has 32·base/s chann
 the paper's 512-256-128-64; at 32³ the layer next to the voxels falls away and the rest keeps its widths. With an inner size
 of 2 the maps begin at 2³ instead of 4³, and one layer more leads to the same voxels: so the slides' port does at 32³.
 
-Five (at 64³) convolutions of kernel 4³, no bias, stride 2 and padding 1 but between the inner size and 1³, where the kernel is
-the map itself.
+At 64³ each has five convolutions: kernel 4³, stride 2, padding 1, no bias. The one between the inner map and 1³ has a kernel of
+that map's size.
 Batch normalisation stands before every activation but the last, in D's first layer too, as in the common PyTorch ports.
 Differs from paper: D returns logits (its sigmoid lives in the loss), so that labels outside [0, 1] are accepted.
 """
@@ -23,9 +23,12 @@ __all__ = ["BatchNorm", "Discriminator", "FirstConv", "Generator", "LastConv", "
 
 
 def channels(resolution: int, base_channels: int, inner_size: int = 4) -> list[int]:
-    """Widths of the feature maps of spatial size 4, 8, … resolution/2: 512, 256, 128, 64 for 64³ and base 64."""
-    sizes = itertools.takewhile(lambda size: size < resolution, (inner_size * 2**i for i in itertools.count()))
-    return [max(1, 32 * base_channels // size) for size in sizes]
+    """Widths of the feature maps, from the inner size doubling up to resolution/2: 512, 256, 128, 64 for 64³ and base 64."""
+    widths, size = [], inner_size
+    while size < resolution:
+        widths.append(max(1, 32 * base_channels // size))
+        size *= 2
+    return widths
 
 
 class BatchNorm(nn.BatchNorm3d):
@@ -104,7 +107,6 @@ class Generator(nn.Module):
             layers += [BatchNorm(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
         layers += [BatchNorm(widths[-1]), nn.ReLU(), LastConv(widths[-1], bias)]
         self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
-        self.latent_dim = latent_dim
 
     def forward(self, latents: Tensor) -> Tensor:
         """`(B, z)` → `(B, D, D, D)` probabilities."""

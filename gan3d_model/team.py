@@ -54,7 +54,7 @@ class Team:
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process."""
-        return flag if self.size == 1 else bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
+        return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
 
     def average_gradients(self, player: nn.Module) -> None:
         """Replace each gradient by its mean over all processes, in one message."""

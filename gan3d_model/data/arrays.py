@@ -6,7 +6,7 @@ array of grids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from gan3d_model.data.voxelize import Voxelizer
 __all__ = ["Arrays"]
 
 BLOCK = 256
+MAX_CLASSES = 10_000
+"""More than any data set has; labels are counted in an array of that size."""
 
 
 class Arrays:
@@ -32,10 +34,10 @@ class Arrays:
         No array of grids, several that cannot be told apart, labels that do not fit, or a class that is not there.
     """
 
-    def __init__(self, source: Path, how: Voxelizer, classes: list[str], given: list[str]) -> None:
+    def __init__(self, source: Path, how: Voxelizer, classes: Sequence[str], given: Sequence[str]) -> None:
         self.source, self.how, self.classes = source, how, classes
         self.splits, own = _read_splits(source)
-        self.names, self.evidence = _class_names(self.splits, given or own, source)
+        self.names, self.evidence = _class_names(self.splits, list(given) or own, source)
         if unknown := sorted(set(classes) - set(self.names)):
             raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(self.names)} (see --names)")
         chosen = [i for i, name in enumerate(self.names) if not classes or name in classes]
@@ -91,9 +93,13 @@ def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[An
         labels = arrays.get(f"y_{split}", np.zeros(len(array), np.int64))
         if labels.shape != (len(array),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
             raise VoxelError(f"{source}: y_{split} is {labels.dtype} {labels.shape}; expected {len(array)} integers from 0")
+        if len(labels) and labels.max() >= MAX_CLASSES:
+            raise VoxelError(
+                f"{source}: y_{split} has label {labels.max()}; expected the numbers of at most {MAX_CLASSES} classes"
+            )
         if array.ndim != 4 or len(set(array.shape[1:])) != 1 or len(array) == 0:
             raise VoxelError(f"{source}: {key} has shape {array.shape}; expected a batch of cubic grids (n, d, d, d), n ≥ 1")
-        result[split] = (array, labels)
+        result[split] = (array, labels.astype(np.int64))
     if len(sides := {array.shape[1] for array, _ in result.values()}) > 1:
         raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
     named = arrays.get("classes", np.zeros(0, "U1"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ CHUNK = 16
 
 
 def prepare(
-    source: Path, target: Path, how: Voxelizer, classes: list[str] | None = None, force: bool = False,
-    names: list[str] | None = None, fix: tuple[str, ...] = (), pattern: str = "*", scheduler: str | None = None,
+    source: Path, target: Path, how: Voxelizer, classes: Sequence[str] = (), force: bool = False,
+    names: Sequence[str] = (), fix: tuple[str, ...] = (), pattern: str = "*", scheduler: str | None = None,
     say: Callable[[str], None] = print,
 ) -> VoxelSet:  # fmt: skip
     """Convert `source` into the dataset directory `target` and open it.
@@ -50,9 +50,9 @@ def prepare(
         `y_train`, `X_test`, `y_test`, a single array of grids, one mesh.
     how : Voxelizer
         Resolution and up axis for all sources; the rest applies to meshes.
-    classes : list of str, optional
-        Take only these.
-    names : list of str, optional
+    classes : sequence of str
+        Take only these; none named takes all.
+    names : sequence of str
         Arrays: what labels 0, 1, … are called.
     fix : tuple of str
         `drop-empty` leaves empty shapes out; `dedupe` keeps one of identical shapes, that in train before that in test, and
@@ -72,7 +72,7 @@ def prepare(
         if source.is_file() and suffix_of(source.name) in {".npz", ".npy", ".npy.gz", ".mat"}:
             if pattern != "*":
                 raise VoxelError(f"{source} is one file of arrays: --pattern is for folders and archives")
-            parts, facts = _from_arrays(source, target, how, classes or [], names or [], say)
+            parts, facts = _from_arrays(source, target, how, classes, names, say)
         else:
             if names:
                 raise VoxelError(f"{source}: --names is for one file of arrays; here folders name the classes")
@@ -115,7 +115,7 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
 
 
 def _from_files(
-    source: Path, target: Path, how: Voxelizer, classes: list[str] | None, pattern: str, scheduler: str | None,
+    source: Path, target: Path, how: Voxelizer, classes: Sequence[str], pattern: str, scheduler: str | None,
     say: Callable[[str], None],
 ) -> tuple[Parts, dict[str, Any]]:  # fmt: skip
     """Convert a tree of files on all cores, in the order of class, split and name."""
@@ -148,7 +148,7 @@ def _from_files(
 
 
 def _from_arrays(
-    source: Path, target: Path, how: Voxelizer, classes: list[str], names: list[str], say: Callable[[str], None]
+    source: Path, target: Path, how: Voxelizer, classes: Sequence[str], names: Sequence[str], say: Callable[[str], None]
 ) -> tuple[Parts, dict[str, Any]]:
     """Convert the arrays of one file, block after block."""
     _refuse_mesh_settings(source, how)

@@ -13,7 +13,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -65,7 +65,7 @@ class Source:
     """Files of the other kind beside them."""
 
     @classmethod
-    def find(cls, root: Path, pattern: str = "*", classes: list[str] | None = None) -> Source:
+    def find(cls, root: Path, pattern: str = "*", classes: Sequence[str] = ()) -> Source:
         """List the shapes below `root` whose path matches `pattern`; meshes, if there are both meshes and voxels.
 
         Raises
@@ -80,7 +80,7 @@ class Source:
         kind = "meshes" if by_kind["meshes"] else "voxels"
         above = [root.stem] if root.is_file() else list(root.resolve().parts[-2:])
         items = [Item(path, *_place(path, above), size, stamp) for path, size, stamp in by_kind[kind]]
-        if unknown := sorted(set(classes or []) - {item.label for item in items}):
+        if unknown := sorted(set(classes) - {item.label for item in items}):
             there = ", ".join(sorted({item.label for item in items})) or "none"
             raise VoxelError(f"{root} has no class {', '.join(unknown)}; it has {there}")
         items = [item for item in items if not classes or item.label in classes]
