@@ -108,13 +108,6 @@ def test_a_class_that_is_named_and_has_no_shape_is_refused(tmp_path, grids):
         prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(8), ["lamp"], say=quiet)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int32])
-def test_labels_may_be_integers_of_any_kind(tmp_path, grids, dtype):
-    np.savez(tmp_path / "a.npz", X_train=grids, y_train=np.array([0, 1, 0, 1, 0, 1], dtype))
-    shapes = prepare(tmp_path / "a.npz", tmp_path / "d", Voxelizer(8), names=["sofa", "table"], say=quiet)
-    assert shapes.table["class"].tolist() == ["sofa", "table"] * 3
-
-
 def test_a_class_that_stands_in_few_blocks_of_a_large_file_is_found(tmp_path):
     """Blocks of 256 shapes; most hold none of the class."""
     labels = np.zeros(700, np.int64)
@@ -142,7 +135,7 @@ def truncated(path, grids):
     (lambda p, g: np.savez(p, X_train=g[:0]), "n ≥ 1"),
     (lambda p, g: np.savez(p, X_train=np.zeros((3, 8, 8, 9))), "cubic"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1]), "y_train is .* expected 6 integers"),
-    (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1, 0, 1, 0, 10**12]), "y_train has label 1000000000000; expected .* at most 10000"),
+    (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1, 0, 1, 0, 10**12]), "y_train has label 1000000000000; expected labels below 10000"),
     (lambda p, g: np.savez(p, X_train=np.full((2, 8, 8, 8), np.nan)), r"a\.npz: \[train\]: 2 of 2 shapes hold NaN"),
     (lambda p, g: np.savez(p, a=g, b=g), "expected X_train and X_test, or a single one"),
     (lambda p, g: np.savez(p, names=np.array(["a"])), "holds no array of grids"),

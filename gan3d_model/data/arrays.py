@@ -94,12 +94,10 @@ def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[An
         if labels.shape != (len(array),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
             raise VoxelError(f"{source}: y_{split} is {labels.dtype} {labels.shape}; expected {len(array)} integers from 0")
         if len(labels) and labels.max() >= MAX_CLASSES:
-            raise VoxelError(
-                f"{source}: y_{split} has label {labels.max()}; expected the numbers of at most {MAX_CLASSES} classes"
-            )
+            raise VoxelError(f"{source}: y_{split} has label {labels.max()}; expected labels below {MAX_CLASSES}")
         if array.ndim != 4 or len(set(array.shape[1:])) != 1 or len(array) == 0:
             raise VoxelError(f"{source}: {key} has shape {array.shape}; expected a batch of cubic grids (n, d, d, d), n ≥ 1")
-        result[split] = (array, labels.astype(np.int64))
+        result[split] = (array, labels)
     if len(sides := {array.shape[1] for array, _ in result.values()}) > 1:
         raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
     named = arrays.get("classes", np.zeros(0, "U1"))
