@@ -54,18 +54,6 @@ def warn_of_empty(shapes: Any) -> None:
         say(f"warning: {empty} of the {len(shapes)} training shapes are empty; `prepare --fix drop-empty` leaves them out")
 
 
-def fitting(resolution: int, dataset: Path) -> int:
-    """The dataset's resolution, if networks of that size exist."""
-    from gan3d_model.config import RESOLUTIONS, ConfigError
-
-    if resolution not in RESOLUTIONS:
-        known = ", ".join(map(str, RESOLUTIONS))
-        raise ConfigError(
-            f"{dataset} has resolution {resolution}, and networks have {known}; prepare it again with one of these"
-        )
-    return resolution
-
-
 @click.command(cls=ConfigCommand)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
@@ -99,7 +87,7 @@ def train(
     base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
     dataset = VoxelSet.open(dataset_dir)
     if not run:
-        base = dataclasses.replace(base, resolution=fitting(dataset.resolution, dataset_dir))
+        base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), base)
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
     if dry_run:

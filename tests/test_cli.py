@@ -62,6 +62,15 @@ def test_a_resolution_in_the_file_is_not_passed_over(cli, dataset_dir, tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("side", "line"), [(20, "resolution 20 has no network; choose one of 16, 32"), (8, "resolution is 8")])
+def test_a_dataset_that_no_network_fits_is_named(cli, tmp_path, side, line):
+    np.save(tmp_path / "a.npy", np.ones((2, side, side, side), np.bool_))
+    assert cli("prepare", tmp_path / "a.npy", tmp_path / "d", "-r", side).exit_code == 0
+    done = cli("train", tmp_path / "d", "--runs", tmp_path / "runs")
+    assert done.exit_code == 1
+    assert f"error: {tmp_path / 'd'}: {line}" in done.stderr
+
+
 def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
     config = json.loads(cli("train", dataset_dir, "--gate", 0, "--keep", 0, "--dry-run").stdout)
     assert (config["gate"], config["keep"]) == (0, 0)
