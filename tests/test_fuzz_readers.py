@@ -190,7 +190,8 @@ def sources(tmp):
         [plain(zipped({"a/1.npy": npy(), "a/G_1.pt": state, "log.csv": CSV, "a.pkl": b"\x80\x04N."}))],
         lambda d: collected(tmp, d),
     )
-    found["checkpoint"] = ([plain(torch_file({"format": 3, "step": 1, "config": {}}))], lambda d: checkpoint(tmp, d))
+    content = {"format": 3, "step": 1, "config": {}, "recent": torch.zeros(1)}
+    found["checkpoint"] = ([plain(torch_file(content))], lambda d: checkpoint(tmp, d))
     return found
 
 
