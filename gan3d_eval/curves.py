@@ -26,7 +26,7 @@ def curves(run: RunDir) -> Result:
     Raises
     ------
     RunDirError
-        No `metrics.csv`, or no row in it yet.
+        No `metrics.csv`, no row in it yet, or something in it that is no number.
     """
     started = time.perf_counter()
     log = run.metrics()
@@ -35,11 +35,13 @@ def curves(run: RunDir) -> Result:
     if text := [str(column) for column in log if not pd.api.types.is_numeric_dtype(log[column])]:
         raise RunDirError(f"{run.path}/metrics.csv: column {', '.join(text)} holds something else than numbers")
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
+    if log["step"].isna().any():
+        raise RunDirError(f"{run.path}/metrics.csv: {log['step'].isna().sum()} rows have no step")
     last = log.tail(max(1, len(log) // 10))
     absent: dict[str, str] = {}
     values: dict[str, Any] = {"steps": int(log["step"].iloc[-1])}
-    if "epoch" in log:
-        values["epochs"] = float(log["epoch"].iloc[-1])
+    if "epoch" in log and log["epoch"].notna().any():
+        values["epochs"] = float(log["epoch"].dropna().iloc[-1])
         if "seconds" in log and (pace := seconds_per_epoch(log)) is not None:
             values["seconds_per_epoch"] = pace
         else:
@@ -51,7 +53,7 @@ def curves(run: RunDir) -> Result:
             values[f"last_{name}"] = float(last[name].mean())
         else:
             absent[f"last_{name}"] = "no finite value in the last tenth"
-    if "d_updated" in log:
+    if "d_updated" in log and log["d_updated"].notna().any():
         values["d_updated_share"] = float(log["d_updated"].mean())
         updates = log.loc[log["d_updated"] > 0, "step"]
         values["steps_since_d_update"] = int(log["step"].iloc[-1] - (updates.iloc[-1] if len(updates) else 0))

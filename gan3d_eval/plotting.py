@@ -18,18 +18,14 @@ NEUTRAL = (0.35, 0.37, 0.40)
 @contextlib.contextmanager
 def figure(path: Path, rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.6) -> Iterator[Any]:
     """Yield axes (one, or an array of rows × columns) to draw on; the figure is written to `path` at the end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     with sns.axes_style("whitegrid", {"grid.color": ".92", "axes.edgecolor": ".7"}), sns.plotting_context("notebook", 0.85):
-        page, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained")
-        try:
-            yield axes
-            sns.despine(page)
-            with atomic_file(path) as temporary:
-                page.savefig(temporary, dpi=150, format="png")
-        finally:
-            plt.close(page)
+        page = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(page)  # not pyplot, whose figures and backend are the notebook's that called us
+        yield page.subplots(rows, columns)
+        sns.despine(page)
+        with atomic_file(path) as temporary:
+            page.savefig(temporary, dpi=150, format="png")

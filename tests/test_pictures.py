@@ -17,6 +17,7 @@ from gan3d_eval import render
 from gan3d_eval.curves import curves, seconds_per_epoch
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
+from gan3d_eval.plotting import figure
 from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
@@ -152,10 +153,46 @@ def test_curves_of_a_diverged_run_are_drawn_and_what_is_not_finite_is_absent(run
     run_copy.write_result(result)
 
 
+@pytest.mark.parametrize(
+    ("log", "values"),
+    [
+        ("step,epoch,loss_d\n1,0.5,2\n2,,1\n", {"steps": 2, "epochs": 0.5, "last_loss_d": 1.0}),
+        ("step,epoch,d_updated\n1,,\n2,,\n", {"steps": 2}),
+    ],
+)
+def test_curves_of_a_log_with_gaps_hold_numbers_alone(run_copy, log, values):
+    (run_copy.path / "metrics.csv").write_text(log)
+    result = curves(run_copy)
+    assert result.values == values
+    run_copy.write_result(result)  # strict JSON takes no NaN
+
+
+def test_curves_refuse_a_row_without_a_step(run_copy):
+    (run_copy.path / "metrics.csv").write_text("step,loss_d\n1,2.0\n,1.0\n")
+    with pytest.raises(RunDirError, match="1 rows have no step"):
+        curves(run_copy)
+
+
 def test_seconds_per_epoch_survives_a_resumed_clock(run_copy):
     log = run_copy.metrics().head(4).copy()
     log["epoch"], log["seconds"] = [1, 2, 3, 4], [10, 20, 1, 11]  # the clock of a resumed run starts anew
     assert seconds_per_epoch(log) == 10
+
+
+def test_a_figure_leaves_the_callers_backend_and_figures_alone(tmp_path):
+    import matplotlib.pyplot as plt
+
+    before = plt.get_backend()
+    plt.switch_backend("svg")  # as a notebook's inline backend: anything but Agg
+    try:
+        theirs = plt.figure()
+        with figure(tmp_path / "a.png") as axis:
+            axis.plot([1, 2])
+        assert plt.get_backend() == "svg"
+        assert plt.gcf() is theirs
+    finally:
+        plt.close("all")
+        plt.switch_backend(before)
 
 
 def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(run_copy, cli):
