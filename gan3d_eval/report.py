@@ -18,7 +18,7 @@ import jinja2
 
 from gan3d_eval.files import atomic_file
 from gan3d_eval.provenance import variants
-from gan3d_eval.report_answers import answers, percent
+from gan3d_eval.report_answers import answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
 from gan3d_eval.report_texts import CAPTIONS, LABELS, OPTIONAL, SECTIONS
 from gan3d_eval.run_dir import RunDir, RunDirError
@@ -56,7 +56,7 @@ def _run(run: RunDir, number: int) -> dict[str, Any]:
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
-        "answers": answers(results, run.meta, bool(run.checkpoints())),
+        "answers": answers(results, bool(run.checkpoints())), "failures": failures(run.meta),
         "shapes": turned(run, results), "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip

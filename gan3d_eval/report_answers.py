@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["answers", "percent"]
+__all__ = ["answers", "failures", "percent"]
 
 Answer = dict[str, str]
 NEAR, FAIR = 0.15, 0.25
@@ -17,12 +17,12 @@ NOVEL = {
 }
 
 
-def answers(results: dict[str, dict[str, Any]], run: dict[str, Any], has_weights: bool) -> list[Answer]:
+def answers(results: dict[str, dict[str, Any]], has_weights: bool) -> list[Answer]:
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
     A question whose verb was not run is answered by the command that does it.
     """
-    found = [
+    return [
         _or_command("Is it real?", "compare", results, _real),
         _or_command("Is it new?", "nn-check", results, _new),
         _or_command("Are D's features any good?", "classify-features", results, _features)
@@ -30,12 +30,16 @@ def answers(results: dict[str, dict[str, Any]], run: dict[str, Any], has_weights
         else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
         _or_command("What do people say?", "human-eval", results, _people),
     ]
-    failures = run.get("failures")
-    for failure in failures if isinstance(failures, list) else []:
-        if isinstance(failure, dict) and "name" in failure:
-            detail = f"at step {failure.get('step')}: {failure.get('diagnosis')}"
-            found.append(_answer("Did training fail?", str(failure["name"]).replace("-", " "), "bad", detail))
-    return found
+
+
+def failures(meta: dict[str, Any]) -> list[str]:
+    """What the trainer's detectors wrote into `run.json`, a line each; whatever else stands there is passed over."""
+    found = meta.get("failures")
+    return [
+        f"{str(failure['name']).replace('-', ' ')} at step {failure.get('step')}: {failure.get('diagnosis')}"
+        for failure in (found if isinstance(found, list) else [])
+        if isinstance(failure, dict) and "name" in failure
+    ]
 
 
 def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:

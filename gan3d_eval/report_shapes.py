@@ -21,27 +21,30 @@ SHOWN = 24
 def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     """`{d, shapes: [{name, bits, near, near_name, iou}]}` as the viewer takes them; None for a run without samples.
 
-    Neighbours come from nn-check's table, where that is of these samples and the run's dataset is at hand.
+    Neighbours come from nn-check's table, where that is of these samples and its training shapes are at hand.
     """
     if not run.sample_names():
         return None
     gen = run.samples()
-    first = range(min(SHOWN, len(gen)))
-    shapes = [{"name": gen.names[i], "bits": _bits(gen, i)} for i in first]
+    shapes = [{"name": gen.names[i], "bits": _bits(gen, i)} for i in range(min(SHOWN, len(gen)))]
     result, table = results.get("nn-check"), run.path / "results" / "nn-check.csv"
-    if result and table.is_file() and not is_stale(run, result) and run.finds_dataset():
-        try:
-            train = run.training_set()[0]
-        except Gan3dError:  # another dataset stands there now: the report shows what it can
-            return {"d": gen.resolution, "shapes": shapes}
+    if result and table.is_file() and result["inputs"]["samples"]["sha256"] == gen.sha256 and (train := _searched(run, result)):
         rows = pd.read_csv(table)
-        rows = rows[rows["set"] == "generated"]
-        near = rows["neighbour1_row"].to_numpy(np.int64)[: len(shapes)]
-        apart = jaccard_from_l1(rows["l1"].to_numpy(np.int64)[: len(near)], gen.volume[: len(near)], train.volume[near])
-        for shape, row, name, jaccard in zip(shapes, near, rows["neighbour1"], apart, strict=False):
-            if name == train.names[row]:
-                shape |= {"near": _bits(train, row), "near_name": name, "iou": f"{1 - jaccard:.2f}"}
+        rows = rows[rows["set"] == "generated"].head(SHOWN)
+        near = rows["neighbour1_row"].to_numpy(np.int64)
+        apart = jaccard_from_l1(rows["l1"].to_numpy(np.int64), gen.volume[: len(near)], train.volume[near])
+        for shape, row, jaccard in zip(shapes, near, apart, strict=True):
+            shape |= {"near": _bits(train, row), "near_name": train.names[row], "iou": f"{1 - jaccard:.2f}"}
     return {"d": gen.resolution, "shapes": shapes}
+
+
+def _searched(run: RunDir, result: dict[str, Any]) -> VoxelSet | None:
+    """The training shapes that nn-check searched; None where the run's dataset is gone, or is another one now."""
+    try:
+        train = run.training_set()[0]
+    except Gan3dError:
+        return None
+    return train if train.sha256 == result["inputs"]["train"]["sha256"] else None
 
 
 def is_stale(run: RunDir, result: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from gan3d_eval.plotting import figure
 from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
-from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.run_dir import Result, RunDir, RunDirError
 from gan3d_eval.sheets import Paper, sheet
 from gan3d_eval.voxels import VoxelSet
 
@@ -334,6 +334,32 @@ def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, c
     assert "near_name" not in page.split("<script>")[0]
 
 
+def test_neighbours_of_other_samples_are_not_shown_beside_the_newest(run_copy, cli):
+    older = run_copy.sample_names()[0]
+    assert cli("nn-check", run_copy.path, "--raw", "--samples", older).exit_code == 0
+    page = report([RunDir.open(run_copy.path)]).read_text()
+    assert "near_name" not in page.split("<script>")[0]
+
+
+def test_names_of_shapes_may_be_numbers(run_copy, cli, tmp_path):
+    train, _, _ = run_copy.training_set()
+    table = train.table.assign(name=[f"{i:04d}" for i in range(len(train))])
+    VoxelSet(train.packed, train.resolution, table).write(tmp_path / "numbered")
+    run = run_copy.update(dataset=run_copy.meta["dataset"] | {"path": str(tmp_path / "numbered")})
+    assert cli("nn-check", run.path, "--raw").exit_code == 0
+    assert re.search(r'"near_name": "00\d\d"', report([run]).read_text())
+
+
+def test_every_table_is_closed_even_of_a_result_without_values(run_copy):
+    run_copy.write_result(Result("explore", "explore-16-n1", {}, {}, {}, {}))
+    run_copy.write_result(Result("compare", "p", {}, {}, {"n": 3, "jsd": 0.5, "jsd/real": 0.4}, {}))
+    run_copy.write_result(Result("history", "p", {}, {}, {"jsd": 0.5, "jsd/real": 0.4}, {}))
+    page = report([run_copy]).read_text()
+    for tag in ("table", "tbody", "div", "section"):
+        assert page.count(f"<{tag}") == page.count(f"</{tag}>"), tag
+    assert page.count("<caption>") == 3
+
+
 def test_several_runs_stand_side_by_side(run_copy, cli, tmp_path):
     run = str(run_copy.path)
     assert cli("report", run, run).exit_code == 1
@@ -352,7 +378,7 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     def said(gen, ref, coverage):
         real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
         values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
-        return answers({"compare": result_of(values | real)}, {}, True)[0]["tone"]
+        return answers({"compare": result_of(values | real)}, True)[0]["tone"]
 
     assert said(0.5, 0.55, 0.48) == "good"
     assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
@@ -361,15 +387,15 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
 
 
 def test_without_weights_nobody_is_sent_to_ask_for_features():
-    assert [answers({}, {}, weights)[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
+    assert [answers({}, weights)[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
 
 
 def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     def said(trained, untrained, voxels, p):
         values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
-        return answers({"classify-features": result_of(values)}, {}, True)[2]
+        return answers({"classify-features": result_of(values)}, True)[2]
 
     assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
-    assert answers({}, {}, True)[2]["answer"] == "Not asked yet"
+    assert answers({}, True)[2]["answer"] == "Not asked yet"
