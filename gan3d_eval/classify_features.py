@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["VERB", "Features", "classify_features", "draw"]
+__all__ = ["VERB", "Features", "classify_features", "confusion", "draw"]
 
 VERB = "classify-features"
 Features = Callable[[], tuple[NDArray[np.floating], NDArray[np.floating]]]
@@ -142,7 +141,7 @@ def _accuracies(
     random = np.random.default_rng(seed)
     again = [by_class(random.integers(0, len(truth), len(truth))) for _ in range(BOOTSTRAP)]
     low, high = np.quantile(again, [0.025, 0.975])
-    values = {"accuracy": float(right.mean()), "mean_class_accuracy": by_class(np.arange(len(truth)))}
+    values = {"mean_class_accuracy": by_class(np.arange(len(truth)))}
     intervals = {"mean_class_accuracy": {"low": low, "high": high, "kind": "95 % bootstrap over test shapes"}}
     parts = {"accuracy": right} | ({"accuracy_without_leaks": right[~leaked]} if leaked.any() and not leaked.all() else {})
     for key, part in parts.items():
@@ -181,21 +180,29 @@ def _curve(
     return points
 
 
-def draw(run: RunDir, result: Result, rows: pd.DataFrame, sizes: pd.DataFrame) -> list[Path]:
+def draw(run: RunDir, result: Result, rows: pd.DataFrame, sizes: pd.DataFrame) -> None:
     """Draw `figures/classify-features-confusion.png`, and the curve over training-set size where there is one."""
     import seaborn as sns
 
     first = result.options["column"]
-    counts = pd.crosstab(rows["class"], rows[first]).reindex(columns=sorted(rows["class"].unique()), fill_value=0)
-    paths = [run.picture_path("figures", f"{VERB}-confusion")]
-    with figure(paths[0], 1, 1, 2.5 + 0.55 * len(counts), 1.8 + 0.42 * len(counts)) as axis:
-        shares = counts.div(counts.sum(axis=1), axis=0)
-        sns.heatmap(shares, annot=counts, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, ax=axis)
+    counts = confusion(rows, first)
+    width, height = 2.5 + 0.55 * counts.shape[1], 1.8 + 0.42 * counts.shape[0]
+    with figure(run.picture_path("figures", f"{VERB}-confusion"), 1, 1, width, height) as axis:
+        sns.heatmap(
+            counts.div(counts.sum(axis=1), axis=0),
+            annot=counts,
+            fmt="d",
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            cbar=False,
+            square=True,
+            ax=axis,
+        )
         axis.set(xlabel=f"predicted from {first}", ylabel="class")
     if len(sizes):
-        paths.append(run.picture_path("figures", f"{VERB}-sizes"))
-        colors = {"untrained": REAL} | {first: GENERATED}
-        with figure(paths[1], 1, 1, 7, 4) as axis:
+        colors = {"untrained": REAL, first: GENERATED}
+        with figure(run.picture_path("figures", f"{VERB}-sizes"), 1, 1, 7, 4) as axis:
             kinds = sizes["source"].str.replace(r"^untrained.*", "untrained", regex=True)
             for name, part in sizes.groupby(kinds, sort=False):
                 mean = part.groupby("size")["accuracy"].mean()
@@ -206,4 +213,9 @@ def draw(run: RunDir, result: Result, rows: pd.DataFrame, sizes: pd.DataFrame) -
             axis.set_xticks(sorted(sizes["size"].unique()), [str(size) for size in sorted(sizes["size"].unique())])
             axis.set(xlabel="training shapes of each class", ylabel="accuracy", ylim=(0, 1))
             axis.legend(frameon=False, fontsize="small")
-    return paths
+
+
+def confusion(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """How many test shapes of each class (row) a source predicts as each (column): every class of the test set or predicted."""
+    counts = pd.crosstab(rows["class"], rows[source])
+    return counts.reindex(columns=sorted({*counts.index, *counts.columns}), fill_value=0)

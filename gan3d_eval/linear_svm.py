@@ -55,15 +55,15 @@ def choose_c(
     """C of the highest mean accuracy over five stratified folds of the training shapes, the smaller of two equal ones; and all.
 
     Shapes of one group `(n,)` (near twins) stay in one fold: apart, one would give the other's answer away, and C would be
-    chosen for that. Fewer folds where a class has fewer shapes; with a single shape of a class nothing can be chosen, and 1 is
-    taken.
+    chosen for that. Fewer folds where a class has fewer shapes, or there are fewer groups; with a single one nothing can be
+    chosen, and 1 is taken.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
+    groups = np.arange(len(labels)) if groups is None else groups
+    folds = min(FOLDS, int(np.unique(labels, return_counts=True)[1].min()), len(np.unique(groups)))
     if folds < 2:
         return 1.0, {}
-    groups = np.arange(len(labels)) if groups is None else groups
     splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups))
     scores = {}
     for c in CS:

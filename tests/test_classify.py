@@ -8,7 +8,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from gan3d_eval.classify_features import classify_features
+from gan3d_eval.classify_features import classify_features, confusion
 from gan3d_eval.linear_svm import CS, choose_c, predict, products
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -59,6 +59,18 @@ def test_c_is_chosen_on_training_folds_and_the_smaller_of_equals_wins():
     assert c == min(c for c, score in scores.items() if score == max(scores.values()))
     one_each = np.array(["a", "b", "c"])
     assert choose_c(np.eye(3), one_each, 0) == (1.0, {})
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fewer_groups_of_twins_than_folds_make_fewer_folds(n):
+    train, labels = clusters(60)
+    scores = choose_c(products(train, train)[0], labels, 0, np.arange(60) % n)[1]
+    assert set(scores) == (set(CS) if n > 1 else set())
+
+
+def test_a_class_that_is_predicted_but_not_in_the_test_set_counts_among_the_wrong():
+    rows = pd.DataFrame({"class": list("aabb"), "D": list("acbb")})
+    assert confusion(rows, "D").to_numpy().tolist() == [[1, 0, 1], [0, 2, 0]]
 
 
 def shapes_of(labels, seed=0, d=6):
