@@ -5,6 +5,7 @@ drawn differently, and what nobody checked against the publication says so.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,24 @@ def comparison(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     own = [
         _ours(results, key, averaging) for key, averaging in (("accuracy", "overall"), ("mean_class_accuracy", "mean class"))
     ]
-    sources = list(dict.fromkeys(key.split("/")[1] for key in first["values"] if key.startswith("accuracy/")))
-    for kind in CONTROLS:
-        for group in _groups([name for name in sources if name.startswith(kind)]):
-            values = np.array([100 * r["values"][f"accuracy/{name}"] for r in results.values() for name in group])
-            own.append(
-                {"method": f"our control: {kind if len(group) > 1 else group[0]}", "kind": "control", "averaging": "overall",
-                 "accuracy": values.mean(), "low": values.min(), "high": values.max()}
-            )  # fmt: skip
+    for name, values in _controls(results).items():
+        own.append(
+            {"method": f"our control: {name}", "kind": "control", "averaging": "overall",
+             "accuracy": np.mean(values), "low": min(values), "high": max(values)}
+        )  # fmt: skip
     ours = pd.DataFrame(own).assign(supervision="none", classifier="linear SVM", verified="yes", source="measured", note="")
     return pd.concat([rows, ours], ignore_index=True).assign(classes=classes)
 
 
-def _groups(names: list[str]) -> list[list[str]]:
-    """Untrained seeds together, everything else alone."""
-    seeds = [name for name in names if name.startswith("untrained")]
-    return ([seeds] if seeds else []) + [[name] for name in names if name not in seeds]
+def _controls(results: Mapping[str, dict[str, Any]]) -> dict[str, list[float]]:
+    """Accuracies of each control in all runs that have it; seeds of the untrained network are one."""
+    found: dict[str, list[float]] = {}
+    for result in results.values():
+        for key, value in result["values"].items():
+            name = re.sub(r"^untrained-\d+$", "untrained", key.removeprefix("accuracy/"))
+            if key.startswith("accuracy/") and name.startswith(CONTROLS):
+                found.setdefault(name, []).append(100 * value)
+    return found
 
 
 def _ours(results: Mapping[str, dict[str, Any]], key: str, averaging: str) -> dict[str, Any]:
