@@ -260,6 +260,11 @@ def test_raters_that_differ_cost_raters():
     assert raters_needed(Plan(0.35)) == raters_needed(Plan(0.35))
 
 
+def test_a_study_whose_answers_are_all_the_same_has_shown_nothing():
+    plan = Plan(0.99, answers=1, shapes=10, rater_sd=0.0, shape_sd=0.0)
+    assert simulated_power(plan, 5) <= 0.05  # 0.99⁵ of all studies hear one answer; the tally gives these no interval
+
+
 def test_plans_that_cannot_be_are_refused():
     with pytest.raises(StudyError, match="nobody sees a shape twice"):
         raters_needed(Plan(0.4, answers=30, shapes=20))

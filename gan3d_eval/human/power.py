@@ -18,6 +18,7 @@ from gan3d_eval.human.study import StudyError
 
 __all__ = ["Plan", "answers_needed", "exact_power", "raters_needed", "simulated_power"]
 
+LEVEL = 0.05  # of every test here, two-sided
 MOST_ANSWERS, MOST_RATERS = 200_000, 1000
 STUDIES = 1000
 BLOCK = 2_000_000  # simulated answers at a time
@@ -36,17 +37,16 @@ class Plan:
     rater_sd: float = 0.5
     shape_sd: float = 0.5
     """Of log-odds; 0.5 moves a rate of ½ by ±12 %."""
-    level: float = 0.05
 
 
-def exact_power(n: NDArray[np.int64], rate: float, level: float = 0.05) -> NDArray[np.float64]:
+def exact_power(n: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
     """Power of the exact two-sided binomial test against ½ with n answers, `(k,)`."""
-    limit = np.asarray(stats.binom.ppf(level / 2, n, 0.5))  # the largest count in the lower tail, or one more
-    limit = limit - (stats.binom.cdf(limit, n, 0.5) > level / 2)
+    limit = np.asarray(stats.binom.ppf(LEVEL / 2, n, 0.5))  # the largest count in the lower tail, or one more
+    limit = limit - (stats.binom.cdf(limit, n, 0.5) > LEVEL / 2)
     return np.asarray(stats.binom.cdf(limit, n, rate) + stats.binom.sf(n - limit - 1, n, rate))
 
 
-def answers_needed(rate: float, power: float = 0.8, level: float = 0.05) -> int:
+def answers_needed(rate: float, power: float = 0.8) -> int:
     """Fewest answers from which on the exact test always has the power (it goes up and down with n).
 
     Raises
@@ -54,12 +54,12 @@ def answers_needed(rate: float, power: float = 0.8, level: float = 0.05) -> int:
     StudyError
         A rate so near ½ that no study will do.
     """
-    z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)
+    z = stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power)
     likely = (z * 0.5 / (rate - 0.5)) ** 2 if rate != 0.5 else np.inf  # by the normal approximation
     if likely > MOST_ANSWERS:
         raise StudyError(f"to tell a rate of {rate:g} from ½ takes more than {MOST_ANSWERS} answers")
     n = np.arange(1, int(2 * likely) + 100)
-    return int(n[np.flatnonzero(exact_power(n, rate, level) < power)[-1] + 1])
+    return int(n[np.flatnonzero(exact_power(n, rate) < power)[-1] + 1])
 
 
 def simulated_power(plan: Plan, raters: int, seed: int = 0, studies: int = STUDIES) -> float:
@@ -82,7 +82,8 @@ def simulated_power(plan: Plan, raters: int, seed: int = 0, studies: int = STUDI
             influence.append(sign * (said - mean[:, None]) / len(rater))
         se, dof = clustered(np.concatenate(influence, axis=1), *labels)
         null = 0.5 if plan.other is None else 0.0
-        won += int((np.abs(estimate - null) > stats.t.ppf(1 - plan.level / 2, dof) * se).sum())
+        beyond = np.abs(estimate - null) > stats.t.ppf(1 - LEVEL / 2, dof) * se
+        won += int((beyond & (se > 0)).sum())  # of answers that are all the same the tally gives no interval
     return won / studies
 
 
