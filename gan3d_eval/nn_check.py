@@ -98,7 +98,8 @@ def nn_check(
         For `results/nn-check.json`. `values` has `<name>` for L1 and `<name>/<distance>` for the others.
     rows : DataFrame
         One row a shape: samples (`set` = generated), null (`held-out` or `left-out`), canaries (their name): name, status,
-        volume, the distances, l1_share (of its own volume), p and q under L1, flagged (under any), and k neighbours.
+        volume, the distances, l1_share (of its own volume), k neighbours under L1 and the aligned one, and of judged samples p,
+        q and flagged (p ≤ 0.05) under L1, `p_<distance>` under each other.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def nn_check(
     values["repeats"] = len(gen) - len(np.unique(gen.packed, axis=0))
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
-    absent |= dict.fromkeys((f"a_far/{name}" for name in DISTANCES[1:]), raw_why) if raw_why else {}
+    absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
     absent |= {} if raw_why or embed else {"a_far/feature": NO_FEATURES}
     if reason:
         values["verdict"] = "undecided" if values["n_judged"] else "far-from-data"

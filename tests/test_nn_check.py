@@ -12,8 +12,8 @@ from gan3d_eval.cache import Cache
 from gan3d_eval.calibration import mann_whitney
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.files import Gan3dError
+from gan3d_eval.nn_check import DISTANCES, why_failed
 from gan3d_eval.nn_check import nn_check as verb
-from gan3d_eval.nn_check import why_failed
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 nn_check = functools.partial(verb, cache=Cache.default())  # held-out shapes and canaries are searched for once
@@ -131,7 +131,10 @@ def test_order_and_companions_do_not_change_a_samples_verdict(box_sets):
 
 def test_p_values_by_hand(box_sets):
     train, test, gen = box_sets
-    _, rows = nn_check(train, test, gen, raw=True)
+    result, rows = nn_check(
+        train, test, gen, raw=True, embed=Embedding("D", "0" * 64, lambda shapes: np.ones((len(shapes), 1)))
+    )
+    assert set(result.absent) == {f"a_far/{name}" for name in (*DISTANCES[1:], "feature")}  # asked for, left out
     null = rows.loc[(rows["set"] == "held-out") & (rows["status"] == "ok"), "l1"]
     judged = rows[(rows["set"] == "generated") & (rows["status"] == "ok")]
     expected = [(1 + (null <= d).sum()) / (1 + len(null)) for d in judged["l1"]]
