@@ -41,6 +41,7 @@ BASES, STRONGEST = 8, 6
 FRAMES = 14  # of the animation, from one shape to the next
 BOOTSTRAP = 2000
 NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
+NO_TEST = "no held-out shapes at hand that do not stand in training too"
 Rows = list[dict[str, Any]]
 
 
@@ -86,7 +87,8 @@ def explore(
         Where pictures go.
     space : LatentSpace
     train, test : VoxelSet, optional
-        Shapes that G learned from, and others of their kind: for neighbours along paths, and for recovery.
+        Shapes that G learned from, and others of their kind: for neighbours along paths, and for recovery. Of `test` those
+        that stand in `train` too are left out.
     parts : of `PARTS`
     n_recover : int
         Shapes of each set that are looked for in the latent space.
@@ -110,7 +112,8 @@ def explore(
     if theirs is not None and theirs.resolution != space.resolution:
         raise Gan3dError(f"your shapes have {theirs.resolution}³, but G makes {space.resolution}³; bring them to that")
     if train is not None and test is not None:
-        test = test.take(~test.stands_in(train))
+        fresh = test.take(~test.stands_in(train))
+        test = fresh if len(fresh) else None
     tour = _Tour(run, space, train, test, seed)
     for part in parts:
         say(f"{part} …")
@@ -231,7 +234,8 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None) -> None:
     overlaps: dict[str, NDArray[np.float64]] = {}
     for name, shapes in sets.items():
         if shapes is None:
-            tour.absent |= {f"recovered_{name}": NO_DATA} if name != "theirs" else {}
+            if name != "theirs":
+                tour.absent[f"recovered_{name}"] = NO_DATA if tour.train is None else NO_TEST
             continue
         some = shapes if name == "theirs" else shapes.take(np.sort(random.permutation(len(shapes))[:n]))
         begin = nearest(some.packed, drawn.packed)[1][:, 0]

@@ -172,6 +172,13 @@ def test_without_a_dataset_what_needs_it_is_absent_with_a_reason(run_copy: RunDi
     assert "recovered_samples" in result.values
 
 
+def test_held_out_shapes_that_all_stand_in_training_are_none(run_copy: RunDir, little):
+    train = run_copy.training_set()[0]
+    result, rows = explore(run_copy, CheckpointSpace.open(run_copy), train, train, ("recovery", "map"), n_recover=2)
+    assert "stand in training too" in result.absent["recovered_test"]
+    assert set(rows.loc[rows["part"] == "map", "item"].str.partition(":")[0]) == {"train", "generated"}
+
+
 def test_anyones_shape_is_looked_for(cli, run_copy: RunDir, tmp_path, little):
     grids = np.zeros((16, 16, 16), bool)
     grids[4:12, 4:12, :6] = True
