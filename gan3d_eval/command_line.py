@@ -14,6 +14,7 @@ import click
 
 __all__ = [
     "PathArg",
+    "beside",
     "cache_option",
     "device_option",
     "echo_result",
@@ -108,6 +109,11 @@ def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) ->
     return run.training_set(reference, classes)[:2] if reference or run.finds_dataset() else (None, None)
 
 
+def beside(out: Path, end: str) -> Path:
+    """The file OUT<end>. OUT may have dots of its own, as `v1.2` has; a suffix of ours at its end is not doubled."""
+    return out.with_name((out.stem if out.suffix in {".csv", ".png"} else out.name) + end)
+
+
 def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
     """A value with its interval, and what kind that is; nothing if the value is absent."""
     value, interval = result["values"].get(key, ""), result["intervals"].get(key)
@@ -166,10 +172,11 @@ def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) 
 
     rows = leaderboard(results)
     if out:
-        with atomic_file(out.with_suffix(".csv")) as temporary:
+        table_path, figure_path = beside(out, ".csv"), beside(out, ".png")
+        with atomic_file(table_path) as temporary:
             rows.to_csv(temporary, index=False)
-        draw(rows, out.with_suffix(".png"))
-        say(f"written to {out.with_suffix('.csv')} and {out.with_suffix('.png')}")
+        draw(rows, figure_path)
+        say(f"written to {table_path} and {figure_path}")
     click.echo(json.dumps(results, indent=2, ensure_ascii=False) if as_json else table(rows))
     if (groups := rows["protocol"].nunique()) > 1:
         say(f"note: {groups} protocols; values of different ones do not compare (other n, resolution or held-out shapes)")

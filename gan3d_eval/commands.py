@@ -10,6 +10,7 @@ import click
 
 from gan3d_eval.command_line import (
     PathArg,
+    beside,
     echo_result,
     json_option,
     judged,
@@ -70,16 +71,16 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         say(f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}")
     else:
         rows = verb.comparison(results)
-        with atomic_file(out.with_suffix(".csv")) as temporary:
+        with atomic_file(beside(out, ".csv")) as temporary:
             rows.to_csv(temporary, index=False)
-        verb.draw(rows, out.with_name(f"{out.name}-accuracy.png"))
+        verb.draw(rows, beside(out, "-accuracy.png"))
         shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
-        click.echo(out.with_name(f"{out.name}-accuracy.png"))
+        click.echo(beside(out, "-accuracy.png"))
     if theirs:
         train = runs[0].training_set()[0] if runs[0].finds_dataset() else None
         shapes = verb.read_shapes(theirs, up, threshold)
-        click.echo(verb.panel(shapes, runs[0].samples(), train, out.with_name(f"{out.name}-shapes.png")))
+        click.echo(verb.panel(shapes, runs[0].samples(), train, beside(out, "-shapes.png")))
     else:
         say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")
 

@@ -6,6 +6,7 @@ import shutil
 
 import pandas as pd
 
+from gan3d_eval.command_line import beside
 from gan3d_eval.compare import compare
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.leaderboard import draw, leaderboard, table
@@ -52,8 +53,9 @@ def test_features_count_only_where_one_network_made_them_all(box_sets):
 
 def test_the_command_prints_one_table_and_writes_it(cli, run_copy, tmp_path):
     other = shutil.copytree(run_copy.path, run_copy.path.parent / "other")
-    done = cli("compare", run_copy.path, other, "--draws", 2, "--no-features", "--out", tmp_path / "board")
+    done = cli("compare", run_copy.path, other, "--draws", 2, "--no-features", "--out", tmp_path / "board.v2")
     assert done.exit_code == 0, done.output
     assert str(other) in done.stdout
-    assert set(pd.read_csv(tmp_path / "board.csv")["run"]) == {str(run_copy.path), str(other)}
-    assert (tmp_path / "board.png").is_file()
+    assert set(pd.read_csv(tmp_path / "board.v2.csv")["run"]) == {str(run_copy.path), str(other)}
+    assert (tmp_path / "board.v2.png").is_file()
+    assert beside(tmp_path / "board.csv", ".png") == tmp_path / "board.png"
