@@ -213,7 +213,8 @@ def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[
         from gan3d_model.sample import sample as draw
 
         for path in case.run.checkpoints():
-            if f"at-{path.stem}" not in case.run.sample_names():
+            # a training that goes on keeps the newest only: an older one may be gone by now
+            if f"at-{path.stem}" not in case.run.sample_names() and path.exists():
                 draw(case.run, n, int(path.stem), name=f"at-{path.stem}")
     result, rows = verb(case, say=tell, **how)
     return result, rows, case.run.write_result(result, rows, case.suffix)
@@ -259,7 +260,11 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str,
     from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
 
     cache = NO_CACHE if options["no_cache"] else Cache.default()
-    how = {"layers": tuple(map(int, split(options["layers"]))), "side": options["side"], "pooling": options["pooling"]}
+    try:
+        layers = tuple(map(int, split(options["layers"])))
+    except ValueError:
+        raise click.UsageError(f"--layers {options['layers']}: expected numbers with commas, as in 2,3") from None
+    how = {"layers": layers, "side": options["side"], "pooling": options["pooling"]}
     of = {part: shapes.table["split"].eq(part).to_numpy() for part in ("train", "test")}
 
     def parts(features: Any) -> Any:

@@ -158,6 +158,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
     (["nn-check", "DATA"], 1, "is no run directory: it has no run.json"),
     (["nn-check", "RUN", "--k", "0"], 1, "0 neighbours asked for"),
+    (["classify-features", "RUN", "--layers", "two"], 2, "--layers two: expected numbers with commas"),
     (["nn-check", "RUN", "--samples", "nope"], 1, "nope.npz is missing; there are 000003, 000006, final"),
     (["gallery", "DATA"], 1, "is no run directory"),
     (["gallery", "RUN", "-n", "0"], 2, "0 is not in the range"),
