@@ -14,7 +14,6 @@ import click
 
 __all__ = [
     "PathArg",
-    "beside",
     "cache_option",
     "device_option",
     "echo_result",
@@ -24,6 +23,7 @@ __all__ = [
     "judged",
     "judging_options",
     "leak_option",
+    "out_file",
     "print_leaderboard",
     "print_series",
     "reference_option",
@@ -109,7 +109,7 @@ def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) ->
     return run.training_set(reference, classes)[:2] if reference or run.finds_dataset() else (None, None)
 
 
-def beside(out: Path, end: str) -> Path:
+def out_file(out: Path, end: str) -> Path:
     """The file OUT<end>. OUT may have dots of its own, as `v1.2` has; a suffix of ours at its end is not doubled."""
     return out.with_name((out.stem if out.suffix in {".csv", ".png"} else out.name) + end)
 
@@ -160,8 +160,8 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool, first: Collec
 def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
     """A row for each state of the samples, then the result."""
     if not as_json:
-        shown = [c for c in rows if c not in ("n", "jsd", "flagged_share") and "/" not in c]
-        click.echo(rows[shown].to_string(index=False, float_format="{:.3g}".format))
+        columns = [c for c in rows if c not in ("n", "jsd", "flagged_share") and "/" not in c]
+        click.echo(rows[columns].to_string(index=False, float_format="{:.3g}".format))
     echo_result(result.to_dict(), path, as_json)
 
 
@@ -172,7 +172,7 @@ def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) 
 
     rows = leaderboard(results)
     if out:
-        table_path, figure_path = beside(out, ".csv"), beside(out, ".png")
+        table_path, figure_path = out_file(out, ".csv"), out_file(out, ".png")
         with atomic_file(table_path) as temporary:
             rows.to_csv(temporary, index=False)
         draw(rows, figure_path)

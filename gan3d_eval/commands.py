@@ -10,11 +10,11 @@ import click
 
 from gan3d_eval.command_line import (
     PathArg,
-    beside,
     echo_result,
     json_option,
     judged,
     judging_options,
+    out_file,
     print_series,
     reference_option,
     run_argument,
@@ -71,16 +71,16 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         say(f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}")
     else:
         rows = verb.comparison(results)
-        with atomic_file(beside(out, ".csv")) as temporary:
+        with atomic_file(out_file(out, ".csv")) as temporary:
             rows.to_csv(temporary, index=False)
-        verb.draw(rows, beside(out, "-accuracy.png"))
+        verb.draw(rows, out_file(out, "-accuracy.png"))
         shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
-        click.echo(beside(out, "-accuracy.png"))
+        click.echo(out_file(out, "-accuracy.png"))
     if theirs:
-        train = runs[0].training_set()[0] if runs[0].finds_dataset() else None
+        train, _ = shapes_beside(runs[0], None, ())
         shapes = verb.read_shapes(theirs, up, threshold)
-        click.echo(verb.panel(shapes, runs[0].samples(), train, beside(out, "-shapes.png")))
+        click.echo(verb.panel(shapes, runs[0].samples(), train, out_file(out, "-shapes.png")))
     else:
         say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")
 
@@ -120,8 +120,10 @@ def gallery(
 
     run = RunDir.open(run_dir)
     train, test = shapes_beside(run, reference, classes)
-    soft = run.probabilities(samples)
-    result = verb(run, run.samples(samples), train, test, soft, n_samples, seed, Paper(**paper), f".{suffix}", turntable)
+    result = verb(
+        run, run.samples(samples), train, test, run.probabilities(samples), n=n_samples, seed=seed, paper=Paper(**paper),
+        suffix=f".{suffix}", turntable=turntable,
+    )  # fmt: skip
     run.write_result(result)
     for name, reason in result.absent.items():
         say(f"no {name}: {reason}")

@@ -6,7 +6,7 @@ import shutil
 
 import pandas as pd
 
-from gan3d_eval.command_line import beside
+from gan3d_eval.command_line import out_file
 from gan3d_eval.compare import compare
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.leaderboard import draw, leaderboard, table
@@ -58,4 +58,4 @@ def test_the_command_prints_one_table_and_writes_it(cli, run_copy, tmp_path):
     assert str(other) in done.stdout
     assert set(pd.read_csv(tmp_path / "board.v2.csv")["run"]) == {str(run_copy.path), str(other)}
     assert (tmp_path / "board.v2.png").is_file()
-    assert beside(tmp_path / "board.csv", ".png") == tmp_path / "board.png"
+    assert out_file(tmp_path / "board.csv", ".png") == tmp_path / "board.png"
