@@ -90,7 +90,7 @@ def measure(design: str, answers: pd.DataFrame, run: str, sources: list[str], se
     Parameters
     ----------
     answers : DataFrame
-        As of `store.read_answers`, without attention checks and trials that were not answered, with `unit`: what was shown,
+        As of `responses.read_answers`, without attention checks and trials that were not answered, with `unit`: what was shown,
         whatever its order.
     sources : list of str
         The other runs, and `data` where it was shown.

@@ -30,14 +30,9 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(
-    study: Study,
-    path: Path,
-    host: str,
-    port: int,
-    access_key: str | None,
-    say: Callable[[str], None],
+    study: Study, path: Path, host: str, port: int, access_key: str | None, say: Callable[[str], None],
     out: Callable[[str], None],
-) -> None:
+) -> None:  # fmt: skip
     """Serve `study` until SIGINT or SIGTERM, with answers in the database at `path`.
 
     Parameters

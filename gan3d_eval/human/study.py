@@ -179,14 +179,14 @@ def _held_out(cases: Sequence[Case]) -> tuple[VoxelSet, int]:
 
 def _drawn(case: Case, shapes: int, random: np.random.Generator) -> tuple[VoxelSet, dict[str, Any]]:
     """Some samples of a run that are not empty, and what the settings say of them."""
-    full = case.gen.without_empty() if (case.gen.volume > 0).any() else None
-    if full is None:
+    full = case.gen.without_empty()
+    if not len(full):
         raise StudyError(f"{case.run.path}: all {len(case.gen)} samples are empty; there is nothing to show")
     rows = random.permutation(len(full))[:shapes]
-    facts = {"samples": case.gen.identity(), "empty": int((case.gen.volume == 0).sum()), "shown": len(rows)}
-    return full.take(rows), facts | {
-        "threshold": case.gen.info.get("threshold", (case.run.meta["grid"] or {}).get("threshold"))
-    }
+    threshold = case.gen.info.get("threshold", (case.run.meta["grid"] or {}).get("threshold"))
+    return full.take(rows), {
+        "samples": case.gen.identity(), "empty": len(case.gen) - len(full), "shown": len(rows), "threshold": threshold,
+    }  # fmt: skip
 
 
 def _noise(real: VoxelSet, seed: int) -> VoxelSet:

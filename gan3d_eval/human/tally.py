@@ -101,13 +101,9 @@ def rater_table(settings: dict[str, Any], trials: pd.DataFrame, raters: pd.DataF
     for number, part in trials[trials["answer"].notna()].groupby("rater"):
         check = part[part["expected"].notna()]
         wrong, measured = int((check["answer"] != check["expected"]).sum()), part[part["expected"].isna()]
-        status = (
-            "failed checks"
-            if wrong > checks["tolerated"]
-            else "counted"
-            if 2 * len(check) >= checks["number"]
-            else "too few checks"
-        )
+        status = "counted" if 2 * len(check) >= checks["number"] else "too few checks"
+        if wrong > checks["tolerated"]:
+            status = "failed checks"
         row = {"rater": number, "answers": len(measured), "checks": len(check), "checks_wrong": wrong, "status": status}
         row["median_seconds"] = measured["seconds"].median()
         if settings["design"] == "yes-no":
