@@ -27,7 +27,7 @@ from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
-from gan3d_eval.voxels import VoxelError, VoxelSet, pack
+from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
 
@@ -121,25 +121,28 @@ class _Pools:
     """The four sets that are drawn from, each with its own random numbers, so that none depends on another."""
 
     def __init__(self, train: VoxelSet, gen: VoxelSet, n: int, draws: int, seed: int) -> None:
-        self.train, self.gen, self.n, self.draws, self.seed = train, gen, n, draws, seed
+        self.train, self.n, self.draws, self.seed = train, n, draws, seed
+        self.given = {"generated": gen, "real": train}
+        """Sets that are there, larger than n perhaps; the others are made, n shapes each."""
 
     def random(self, name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, SETS.index(name)])
 
     def size(self, name: str) -> int:
         """Shapes that are drawn from."""
-        return min(POOL, len({"generated": self.gen, "real": self.train}[name])) if name in SETS[:2] else self.n
+        return min(POOL, len(self.given[name])) if name in self.given else self.n
 
     def pool(self, name: str) -> VoxelSet:
         """The shapes that are drawn from."""
         random, d = self.random(name), self.train.resolution
-        if name in SETS[:2]:
-            return _some(self.gen if name == "generated" else self.train, POOL, random)
+        if name in self.given:
+            return _some(self.given[name], POOL, random)
         share = _share(self.train)
-        grids = (
-            np.repeat((share > 0.5)[None], self.n, axis=0) if name == "mean-shape" else random.random((self.n, d**3)) < share
-        )
-        return VoxelSet.from_packed(pack(grids.reshape(self.n, d, d, d)), d)
+        if name == "mean-shape":
+            grids = np.repeat((share > 0.5)[None], self.n, axis=0)
+        else:
+            grids = random.random((self.n, d**3)) < share
+        return VoxelSet.from_grids(grids.reshape(self.n, d, d, d))
 
     def drawn(self, name: str) -> NDArray[np.int64]:
         """Rows of the pool in each draw, `(draws, n)`; one draw if the pool is no larger than n."""
@@ -151,20 +154,16 @@ def _measure(
     pools: _Pools, shapes: VoxelSet, embed: Embedding | None, cache: Cache
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Every measure of every set. What does not depend on the generated shapes comes from the cache if it is there."""
-    known: list[tuple[Reference, Projection | None]] = []
 
+    @functools.cache
     def against() -> tuple[Reference, Projection | None]:
-        if not known:
-            if embed:
-                real = embed(pools.pool("real"))
-                projection = embed.project(real, _components(pools.n))
-                unit = np.sqrt(projection.of(real).var(axis=0).mean())  # KID's kernel adds 1: it has a scale
-                projection = dataclasses.replace(projection, axes=projection.axes / unit)
-                features = projection.of(embed(shapes)), projection.of(real)
-                known.append((Reference.of(shapes, pools.train, *features), projection))
-            else:
-                known.append((Reference.of(shapes, pools.train), None))
-        return known[0]
+        if embed is None:
+            return Reference.of(shapes, pools.train), None
+        real = embed(pools.pool("real"))
+        projection = embed.project(real, _components(pools.n))
+        unit = np.sqrt(projection.of(real).var(axis=0).mean())  # KID's kernel adds 1: it has a scale
+        projection = dataclasses.replace(projection, axes=projection.axes / unit)
+        return Reference.of(shapes, pools.train, projection.of(embed(shapes)), projection.of(real)), projection
 
     def one(name: str) -> dict[str, NDArray[np.float64]]:
         (reference, projection), pool = against(), pools.pool(name)
@@ -188,9 +187,9 @@ def _summary(
             values = found[key]
             value, low, high = values if key in FITTED else (values.mean(), *np.quantile(values, [0.025, 0.975]))
             rows.append({"set": name, "measure": key, "value": value, "low": low, "high": high})
-            kind = f"central 95 % of {len(values)} draws of {n} from {pools.size(name)}"
             if (len(values) > 1 or key in FITTED) and np.isfinite(low):
-                kind = "95 % interval of the fit" if key in FITTED else kind
+                drawn = f"central 95 % of {len(values)} draws of {n} from {pools.size(name)}"
+                kind = "95 % interval of the fit" if key in FITTED else drawn
                 intervals[_key(name, key)] = {"low": float(low), "high": float(high), "kind": kind}
     return rows, intervals
 

@@ -85,10 +85,9 @@ def draw(run: RunDir, rows: pd.DataFrame, shown: dict[str, VoxelSet], label: str
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     chosen = _spread(rows[["x", "y"]].to_numpy(np.float64))
-    starts = {name: int(np.flatnonzero(rows["set"] == name)[0]) for name in shown}
-    of = [str(name) for name in rows["set"].iloc[chosen]]
-    grids = [shown[name].grids([row - starts[name]])[0] for name, row in zip(of, chosen, strict=True)]
-    images = render(grids, [COLORS[name] for name in of], 2 * PIXELS, transparent=True)
+    shape_of = [(name, row) for name, shapes in shown.items() for row in range(len(shapes))]
+    grids = [shown[name].grids([row])[0] for name, row in (shape_of[i] for i in chosen)]
+    images = render(grids, [COLORS[shape_of[i][0]] for i in chosen], 2 * PIXELS, transparent=True)
     path = run.picture_path("figures", NAME)
     with figure(path, 1, 1, 10, 7.5) as axis:
         for name in shown:

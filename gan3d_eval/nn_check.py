@@ -57,6 +57,7 @@ LEAK = {
     "left-out": "{} training shapes have a twin among the others: they are no null and were left out.",
 }
 LIES = "Samples seem to lie otherwise than the training set: `import-run --axes {}` lays them alike; every distance is off. {}."
+OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
 
@@ -169,13 +170,10 @@ def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
     for shapes in (gen, train):
         some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
         kinds.append(statistics(some)["kind"].value_counts(normalize=True))
-    (ours, theirs), most = (kind.index[0] for kind in kinds), min(kind.iloc[0] for kind in kinds)
-    if ours == theirs or most < MOSTLY:
-        return notes
-    return [
-        *notes,
-        f"Samples are mostly {ours}, training shapes mostly {theirs}: fill or hollow one side before judging novelty.",
-    ]
+    ours, theirs = (kind.index[0] for kind in kinds)
+    if ours != theirs and min(kind.iloc[0] for kind in kinds) >= MOSTLY:
+        notes.append(OTHER_KIND.format(ours, theirs))
+    return notes
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:
@@ -251,19 +249,18 @@ def _reach(values: dict[str, Any]) -> str:
 
 def _more(rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[str, VoxelSet], seed: int) -> dict[str, Any]:
     """AuthPct and C_T under L1, of the judged samples, and of the null where that has one."""
-    ok = (rows["status"] == "ok").to_numpy()
-    first = {name: rows["set"].eq(name).to_numpy() & ok for name in ("generated", null_kind)}
-    used = np.unique(rows.loc[first["generated"] | first[null_kind], "neighbour1_row"])
+    names = ("generated", null_kind)
+    ok = [(rows.loc[rows["set"] == name, "status"] == "ok").to_numpy() for name in names]
+    judged = [rows[rows["set"] == name][kept] for name, kept in zip(names, ok, strict=True)]
     radius = np.full(len(train), np.nan)
+    used = np.unique(pd.concat(judged)["neighbour1_row"])
     radius[used] = nearest(train.packed[used], train.packed, 2)[0][:, 1]
-    values: dict[str, Any] = {}
-    for name, key in (("generated", "authentic"), (null_kind, "authentic_null")):
-        part = rows[first[name]]
-        values[key] = authenticity(part["l1"].to_numpy(np.float64), radius[part["neighbour1_row"]])
-    where = cells(train, [sets["generated"], sets[null_kind]], seed)
-    within = [ok[rows["set"] == name] for name in ("generated", null_kind)]
-    gen, null = (rows.loc[first[name], "l1"].to_numpy(np.float64) for name in ("generated", null_kind))
-    score = c_t(gen, null, where[0][within[0]], where[1][within[1]])
+    gen, null = (part["l1"].to_numpy(np.float64) for part in judged)
+    values = {
+        "authentic": authenticity(gen, radius[judged[0]["neighbour1_row"]]),
+        "authentic_null": authenticity(null, radius[judged[1]["neighbour1_row"]]),
+    }
+    score = c_t(gen, null, *cells(train, [sets[name].take(kept) for name, kept in zip(names, ok, strict=True)], seed))
     return values | ({"c_t": score} if score is not None else {})
 
 

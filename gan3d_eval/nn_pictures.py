@@ -16,7 +16,7 @@ from gan3d_eval.voxels import VoxelSet
 __all__ = ["draw"]
 
 
-def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: str = "nn-check", n: int = 9) -> list[Path]:
+def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: str = "nn-check", n: int = 9) -> None:
     """Draw `figures/<name>-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
 
     Train-like under L1 over every movement, where that was searched. `name` is that of the result; its older pictures are
@@ -47,14 +47,13 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: 
         ]
         if pairs:
             pair_sheet(path, gen, train, pairs, title)
-    return paths
 
 
 def _draw_distances(path: Path, rows: pd.DataFrame, moved: bool) -> None:
     """Histograms of both sets' distances to the nearest training shape, and beside them those of the canaries."""
     import seaborn as sns
 
-    null_kind = next(kind for kind in ("held-out", "left-out") if kind in [*rows["set"], "left-out"])
+    null_kind = "held-out" if "held-out" in set(rows["set"]) else "left-out"
     colors = {null_kind: REAL, "generated": GENERATED}
     with figure(path, 1, 1 + 2 * moved, 15 if moved else 9) as axes:
         left = axes[0] if moved else axes

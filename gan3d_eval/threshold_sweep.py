@@ -44,8 +44,8 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     rows = judge_each(sets, case, seed, cache, say, "threshold")
     draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)
     soft = float(((probabilities > 0.1) & (probabilities < 0.9)).sum() / np.maximum((probabilities > 0.1).sum(), 1))
-    flat = rows["one_nna_l1"]
-    values = {"n": int(rows["n"].iloc[0]), "undecided_share": soft, "one_nna_l1_low": flat.min(), "one_nna_l1_high": flat.max()}
+    low, high = rows["one_nna_l1"].min(), rows["one_nna_l1"].max()
+    values = {"n": int(rows["n"].iloc[0]), "undecided_share": soft, "one_nna_l1_low": low, "one_nna_l1_high": high}
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
     return Result(
         VERB, f"threshold-sweep-{gen.resolution}-n{values['n']}", inputs, {"thresholds": list(THRESHOLDS)}, values, {},

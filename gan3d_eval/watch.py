@@ -59,9 +59,11 @@ def glance(run: RunDir) -> Glance:
     if "occupancy_g" in last and last["occupancy_g"].notna().any():
         data = (run.meta["dataset"] or {}).get("occupancy")
         parts.append(f"occupancy {last['occupancy_g'].mean():.4f}" + (f" (data {data:.4f})" if data else ""))
-    failures = run.meta.get("failures")
+    failures = run.meta.get("failures")  # whatever stands there
     names = [str(f.get("name")) for f in failures if isinstance(f, dict)] if isinstance(failures, list) else []
-    return Glance(status, int(log["step"].iloc[-1]), "  ".join(parts + [f"FAILED: {', '.join(names)}"] * bool(names)))
+    if names:
+        parts.append(f"FAILED: {', '.join(names)}")
+    return Glance(status, int(log["step"].iloc[-1]), "  ".join(parts))
 
 
 def watch(run: RunDir, every: float = 10.0) -> Iterator[Glance]:
