@@ -97,6 +97,13 @@ def test_a_study_of_guessers_has_no_value_and_says_why(tmp_path, runs):
     assert result.values[f"fooling_rate/{ALL}"] == 1.0
 
 
+def test_a_table_without_rows_has_the_columns_of_its_design(tmp_path, runs):
+    path = asked(tmp_path, lambda number, shown, random: "A", design="2afc")  # half of all checks are wrong
+    tally(path, runs[:1])
+    head = (runs[0].path / "results" / "human-eval-2afc.csv").read_text().splitlines()
+    assert head == ["source,name,source_b,name_b,answers,a,share"]
+
+
 def test_guessing_makes_half_no_skill_and_no_agreement(tmp_path, runs):
     def say(number, sources, random):
         return (

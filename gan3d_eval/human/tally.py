@@ -78,7 +78,7 @@ def tally(path: Path, runs: Sequence[RunDir], seed: int = 0) -> list[tuple[Resul
             _both(kept.absent, everyone.absent), seed, software("numpy", "scipy", "pandas"), started=started,
         )  # fmt: skip
         suffix = "" if settings["design"] == DESIGNS[0] else settings["design"]
-        written.append((result, run.write_result(result, shape_table(counted), suffix)))
+        written.append((result, run.write_result(result, shape_table(counted, settings["design"]), suffix)))
     return written
 
 
@@ -114,13 +114,13 @@ def rater_table(settings: dict[str, Any], trials: pd.DataFrame, raters: pd.DataF
     return raters.merge(pd.DataFrame(rows), on="rater")
 
 
-def shape_table(measured: pd.DataFrame) -> pd.DataFrame:
+def shape_table(measured: pd.DataFrame, design: str) -> pd.DataFrame:
     """One row for each shape, or pair, that was judged.
 
     Columns: source, name, (`2afc`: source_b, name_b,) answers, how many of them were `real` (`a`: preferred the first of the
     two), and their share.
     """
-    if measured["item_b"].isna().all():
+    if design == "yes-no":
         said, columns, key = measured["answer"] == "real", ["source", "name"], "real"
     else:
         turned = measured["item"] > measured["item_b"]
@@ -139,7 +139,8 @@ def write_tables(path: Path, folder: Path) -> list[Path]:
     settings, trials, raters = read_answers(path)
     answered, people = trials[trials["answer"].notna()], rater_table(settings, trials, raters)
     counted = answered["rater"].isin(people.loc[people["status"] == "counted", "rater"])
-    tables = {"answers": answered, "raters": people, "shapes": shape_table(measured_answers(answered[counted]))}
+    shapes = shape_table(measured_answers(answered[counted]), settings["design"])
+    tables = {"answers": answered, "raters": people, "shapes": shapes}
     written = []
     for name, table in tables.items():
         written.append(folder / f"{name}.csv")
