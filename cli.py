@@ -53,6 +53,8 @@ class Cli(click.Group):
         except Gan3dError as fault:
             code = fault.exit_code
             click.echo(f"error: {fault}", err=True)
+        except BrokenPipeError:  # `| head` has seen enough: click ends quietly
+            raise
         except OSError as fault:
             code = 1
             click.echo(f"error: {fault.filename or 'file system'}: {fault.strerror or fault}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -335,3 +336,14 @@ def test_bench_voxelize_names_its_peers(cli, meshes):
     assert "meshes/s" in result.stdout
     assert "peer trimesh" in result.stdout
     assert "peer Open3D" in result.stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(cli, monkeypatch):
+    from cli import main
+
+    def stop(ctx, *arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(main.commands["curves"], "invoke", stop)
+    done = cli("curves", "run")
+    assert (done.exit_code, done.stderr) == (1, "")
