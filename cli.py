@@ -215,8 +215,7 @@ def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[
         from gan3d_model.sample import sample as draw
 
         for path in case.run.checkpoints():
-            # a training that goes on keeps the newest only: an older one may be gone by now
-            if f"at-{path.stem}" not in case.run.sample_names() and path.exists():
+            if f"at-{path.stem}" not in case.run.sample_names() and path.exists():  # a training may have dropped it meanwhile
                 draw(case.run, n, int(path.stem), name=f"at-{path.stem}")
     result, rows = verb(case, say=tell, **how)
     return result, rows, case.run.write_result(result, rows, case.suffix)
