@@ -51,19 +51,16 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except Gan3dError as fault:
-            code = fault.exit_code
-            click.echo(f"error: {fault}", err=True)
+            code, reason = fault.exit_code, str(fault)
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise
         except OSError as fault:
-            code = 1
-            click.echo(f"error: {fault.filename or 'file system'}: {fault.strerror or fault}", err=True)
+            code, reason = 1, f"{fault.filename or 'file system'}: {fault.strerror or fault}"
         except MemoryError:
-            code = 1
-            click.echo("error: out of memory", err=True)
+            code, reason = 1, "out of memory"
         except KeyboardInterrupt:
-            code = 130
-            click.echo("error: interrupted", err=True)
+            code, reason = 130, "interrupted"
+        click.echo(f"error: {reason}", err=True)
         return ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
