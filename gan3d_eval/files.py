@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -31,6 +31,7 @@ __all__ = [
     "check_memory",
     "content_hash",
     "file_hash",
+    "npy_header",
     "parse_arrays",
     "read_arrays",
     "read_json",
@@ -69,24 +70,20 @@ def atomic_file(path: Path) -> Iterator[Path]:
     If the block raises (a full disk, ctrl-C) the temporary file is removed and what stood at `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as fault:
-        raise OSError(fault.errno, fault.strerror, str(path)) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as fault:
-        if fault.filename in {None, name}:  # a full disk, mostly: the user knows `path`, not our temporary name
+        if fault.filename in {None, str(temporary)}:  # a full disk, mostly: the user knows `path`, not our temporary name
             raise OSError(fault.errno, fault.strerror or str(fault), str(path)) from None
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -97,14 +94,14 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
     ------
     Gan3dError
         `path` exists and `force` is false, or it does not hold the file `marker`: only a directory of the same kind is ever
-        replaced, and removed only after the new one is whole.
+        replaced, and removed only after the new one is whole. One that somebody else made meanwhile is refused as well.
     """
     refuse_target(path, marker, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _beside(path)
+    temporary.mkdir(parents=True)
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        refuse_target(path, marker, force)
         if path.exists():
             old = temporary.with_suffix(".old")
             path.rename(old)
@@ -132,12 +129,12 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path, error: type[Gan3dError] = Gan3dError) -> dict[str, Any]:
-    """Read a JSON object; anything else at `path` raises `error` with the place of the fault."""
+    """Read a JSON object; anything else at `path`, NaN and infinity too, raises `error` with the place of the fault."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise error(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"{path} is not valid JSON: {fault}") from None
     if not isinstance(value, dict):
         raise error(f"{path} holds a JSON {type(value).__name__}, expected an object")
@@ -181,19 +178,24 @@ def parse_arrays(stream: BinaryIO) -> dict[str, NDArray[Any]]:
 
 def _parse_npy(stream: Any) -> NDArray[Any]:
     """One `.npy`, whose header is believed only as far as memory reaches."""
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
+    shape, _, dtype = npy_header(stream)
     check_memory(dtype.itemsize * math.prod(shape))
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
+def npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and dtype that an `.npy` promises; its numbers begin where the stream then stands."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
 def check_memory(size: int) -> None:
-    """Refuse (ValueError) `size` bytes that a header promises and memory cannot hold: a bomb, or a damaged header."""
+    """Refuse (Gan3dError) `size` bytes that a header promises and memory cannot hold: a bomb, or a damaged header."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
-        raise ValueError(f"it promises {size / 2**30:.0f} GiB of numbers, and memory has {memory / 2**30:.0f} GiB")
+        raise Gan3dError(f"promises {size / 2**30:.0f} GiB of numbers, and memory has {memory / 2**30:.0f} GiB")
 
 
 def content_hash(*arrays: NDArray[Any]) -> str:
@@ -229,8 +231,11 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written to JSON")
 
 
-def _umask() -> int:
-    """The process's umask (reading it needs setting it)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _no_number(constant: str) -> None:
+    """Python's reader takes NaN and infinity, which JSON does not know."""
+    raise ValueError(f"{constant} is no number")
+
+
+def _beside(path: Path) -> Path:
+    """A new name in the directory of `path`, for what is to be renamed to it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

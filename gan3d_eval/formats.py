@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io as scipy_io
 
-from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, parse_arrays
+from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, npy_header, parse_arrays
 from gan3d_eval.hdf5 import parse_hdf5
 from gan3d_eval.mat5 import parse_mat5
 from gan3d_eval.trust import HDF5, HDF5_BLOCK, RESAVE, check_promise, check_size
@@ -93,20 +93,13 @@ def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[
             check_promise(sum(member.file_size for member in archive.infolist()), stored, most)
     else:
         inside.seek(0)
-        shape, fortran, dtype = _header(inside)
+        shape, fortran, dtype = npy_header(inside)
         size = math.prod(shape) * dtype.itemsize
         check_promise(size, stored, most)
         if isinstance(inside, io.BufferedReader) and not dtype.hasobject and 0 < size <= stored - inside.tell():
             return {"": np.memmap(inside, dtype, "r", inside.tell(), shape, "F" if fortran else "C")}
     inside.seek(0)
     return parse_arrays(inside)
-
-
-def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype that an `.npy` promises."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
 
 
 def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
@@ -144,8 +137,7 @@ def _parse_binvox(data: bytes) -> NDArray[np.bool_]:
     total, expected = int(runs[:, 1].sum(dtype=np.int64)), int(np.prod(sides[0]))
     if total != expected or len(body) % 2:
         raise VoxelError(f"has runs for {total} voxels; its header promises {expected}: truncated or damaged")
-    d, w, h = sides[0]
-    return np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(d, w, h).transpose(0, 2, 1)
+    return np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(sides[0]).transpose(0, 2, 1)
 
 
 def write_binvox(path: Path, grid: NDArray[np.bool_], up: str = "z") -> None:
@@ -158,9 +150,9 @@ def write_binvox(path: Path, grid: NDArray[np.bool_], up: str = "z") -> None:
     pieces = -(-lengths // 255)  # a run is at most 255 long
     values, counts = np.repeat(flat[starts], pieces), np.full(pieces.sum(), 255, np.uint8)
     counts[np.cumsum(pieces) - 1] = lengths - 255 * (pieces - 1)
-    d = " ".join(str(n) for n in grid.shape)
+    sides = " ".join(str(n) for n in grid.shape)
     with atomic_file(path) as temporary:
-        header = f"#binvox 1\ndim {d}\ntranslate 0 0 0\nscale 1\ndata\n".encode()
+        header = f"#binvox 1\ndim {sides}\ntranslate 0 0 0\nscale 1\ndata\n".encode()
         temporary.write_bytes(header + np.stack([values, counts], axis=1).tobytes())
 
 

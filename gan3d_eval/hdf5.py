@@ -25,9 +25,10 @@ __all__ = ["parse_hdf5"]
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 """HDF5's numbers of the filters that are undone here."""
-CONTIGUOUS, CHUNKED = 1, 2
-EXTERNAL, LAYOUT = 7, 8
-"""Types of header messages: data in other files, where the data lies."""
+COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2
+"""How a data set lies in its file."""
+EXTERNAL = 7
+"""The header message of data in other files."""
 MAX_READS, READ_TWICE = 100_000, 8
 DAMAGE = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
@@ -94,7 +95,7 @@ def _arrays(data: bytes, names: tuple[str, ...], most: int) -> dict[str, NDArray
 def _numbers(name: str, found: Any, data: bytes, most: int) -> NDArray[Any]:
     """The array of a data set, whose numbers are all in this file."""
     objects, shape, dtype = found.file._get_dataobjects(found.file._links[name]), tuple(map(int, found.shape)), found.dtype
-    if objects.find_msg_type(EXTERNAL) or found.id.layout_class not in {0, CONTIGUOUS, CHUNKED}:
+    if objects.find_msg_type(EXTERNAL) or found.id.layout_class not in {COMPACT, CONTIGUOUS, CHUNKED}:
         raise Gan3dError(f"keeps {name} in other files, which are not opened; copy the data into it")
     check_promise(math.prod(shape) * dtype.itemsize, len(data), most)
     if found.id.layout_class == CHUNKED:

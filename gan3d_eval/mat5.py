@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.trust import check_promise
 
-__all__ = ["HEADER", "parse_mat5"]
+__all__ = ["parse_mat5"]
 
 HEADER = 128
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
-from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_arrays, read_json, write_json
+from gan3d_eval.trust import check_promise
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -44,6 +47,34 @@ def test_a_directory_is_replaced_only_when_told_and_only_by_its_own_kind(tmp_pat
     assert [p.name for p in path.iterdir()] == ["new"]
 
 
+def test_a_directory_that_somebody_else_made_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "data"
+    with pytest.raises(Gan3dError, match="already exists"), atomic_directory(path, "mark") as temporary:
+        (temporary / "mark").write_text("ours")
+        path.mkdir()
+        (path / "mark").write_text("theirs")
+    assert (path / "mark").read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_what_is_written_has_the_rights_that_the_user_gives_new_files(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {"x": 1})
+        with atomic_directory(tmp_path / "data", "mark") as temporary:
+            (temporary / "mark").touch()
+    finally:
+        os.umask(old)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.json", "data")] == [0o640, 0o750]
+
+
+def test_a_write_that_cannot_begin_names_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / ("long" * 64)
+    with pytest.raises(OSError, match="too long") as caught, atomic_file(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
 @pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), np.float64("inf")])
 def test_json_never_holds_nan(tmp_path, value):
     with pytest.raises(ValueError, match=r"nan|inf|JSON"):
@@ -51,7 +82,7 @@ def test_json_never_holds_nan(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a": 1}x'])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", '{"a": 1}x', '{"a": NaN}', '{"a": -Infinity}'])
 def test_broken_json_is_one_clear_error(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text, encoding="latin-1")
@@ -64,3 +95,12 @@ def test_the_hash_is_of_content_shape_and_order(tmp_path):
     np.save(tmp_path / "a.npy", a)
     assert content_hash(a) == content_hash(np.load(tmp_path / "a.npy", mmap_mode="r"))
     assert len({content_hash(x) for x in (a, a[::-1], a.reshape(4, 3), a.astype(np.int16))}) == 4
+
+
+def test_more_than_memory_has_is_an_error_of_ours(monkeypatch, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(100))
+    monkeypatch.setattr(os, "sysconf", lambda name: 10)
+    with pytest.raises(Gan3dError, match="promises .* memory has"):
+        check_promise(1000, 1000)
+    with pytest.raises(Gan3dError, match=r"a\.npy.*memory has"):
+        read_arrays(tmp_path / "a.npy")
