@@ -118,7 +118,7 @@ def watch(
 ) -> None:
     """Follow a training from another terminal or machine. Ends when it does."""
     from gan3d_eval.cache import Cache
-    from gan3d_eval.judge import open_case
+    from gan3d_eval.case import open_case
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.series import in_words
     from gan3d_eval.watch import watch as verb
@@ -155,7 +155,7 @@ def watch(
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Nearest training shapes, with canaries. They are calibrated against held-out shapes."""
-    from gan3d_eval.judge import check_novelty
+    from gan3d_eval.case import check_novelty
     from gan3d_eval.nn_check import FIRST, why_failed
 
     case, how = judged_with_features(run_dir, options)
@@ -180,8 +180,8 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     python cli.py compare RUN_DIR
     python cli.py compare runs/a runs/b --features-from runs/a --out board
     """
+    from gan3d_eval.case import compare_sets
     from gan3d_eval.compare import FIRST
-    from gan3d_eval.judge import compare_sets
 
     found = {}
     for run_dir in run_dirs:

@@ -40,6 +40,8 @@ class Judgement:
 
     Attributes
     ----------
+    gen : VoxelSet
+        The samples, laid as the training shapes are.
     novelty, realism : Result
         Of `nn_check` and of `compare`, with `values`, `intervals` and `notes`; `realism` is None where `why_not` says.
     samples, measures : DataFrame
@@ -121,9 +123,11 @@ def judge(
     Raises
     ------
     Gan3dError
-        Grids of different resolutions, or that are none.
+        Grids of different resolutions, that are none, or that are all empty where they should be training shapes.
     """
     known = _set(train, "train", threshold).without_empty()
+    if not len(known):
+        raise VoxelError("the training shapes are all empty; nothing can be judged against them")
     unseen = None if test is None else _set(test, "test", threshold).without_empty()
     samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
     novelty, rows = nn_check(known, unseen, samples, seed=seed, embed=features)

@@ -96,7 +96,7 @@ def split(names: str) -> list[str]:
 def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Take the judging options out of a command's: the case, and what its verb takes of them."""
     from gan3d_eval.cache import NO_CACHE, Cache
-    from gan3d_eval.judge import open_case
+    from gan3d_eval.case import open_case
 
     case = open_case(
         run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"), options.pop("classes")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from gan3d_eval.cache import Cache
+from gan3d_eval.case import Case
 from gan3d_eval.compare import compare
-from gan3d_eval.judge import Case
 from gan3d_eval.nn_check import nn_check
 from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.run_dir import RunDirError

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gan3d_eval.cache import Cache
-from gan3d_eval.judge import Case
+from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDirError
 from gan3d_eval.series import draw, judge_each
 from gan3d_eval.voxels import VoxelSet, binarize

@@ -40,10 +40,10 @@ def demo(
 
 def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     """nn-check, compare, curves, gallery, report of a run; where nothing can be drawn, everything that needs no picture."""
+    from gan3d_eval.case import check_novelty, compare_sets, open_case
     from gan3d_eval.curves import curves
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.gallery import gallery
-    from gan3d_eval.judge import check_novelty, compare_sets, open_case
     from gan3d_eval.render import RenderError
     from gan3d_eval.report import report
     from gan3d_model.features import extractor_of

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from conftest import boxes
 
+from gan3d_eval.case import Case, open_case
 from gan3d_eval.files import row_hashes
 from gan3d_eval.human.order import CHOICES
 from gan3d_eval.human.store import Store
 from gan3d_eval.human.study import DATA, Study, design_study
-from gan3d_eval.judge import Case, open_case
 from gan3d_eval.run_dir import RunDir, dataset_record
 from gan3d_eval.voxels import VoxelSet, pack
 

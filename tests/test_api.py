@@ -88,6 +88,11 @@ def test_what_cannot_be_judged_is_refused_in_words(gen):
         judge(TRAIN, TEST, gen)
 
 
+def test_training_shapes_that_are_all_empty_are_refused():
+    with pytest.raises(Gan3dError, match="training shapes are all empty"):
+        judge(np.zeros((30, 16, 16, 16)), TEST, GEN)
+
+
 def test_importing_the_package_is_cheap_and_its_page_says_what_works(tmp_path):
     page = (ROOT / "docs/bring-your-own-gan.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("runs/theirs", str(tmp_path / "run"))
@@ -116,3 +121,8 @@ def test_the_page_names_real_commands():
 
     page = (ROOT / "docs/bring-your-own-gan.md").read_text()
     assert set(re.findall(r"cli\.py ([a-z][a-z-]+)", page)) <= set(main.commands)
+
+
+def test_judge_stays_a_function_whatever_else_is_imported():
+    code = "import gan3d_eval, gan3d_eval.case, gan3d_eval.series, gan3d_eval.history; assert callable(gan3d_eval.judge)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,10 +8,10 @@ from human_study import N_TEST, make_cases, make_dataset, make_run, make_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gan3d_eval.case import open_case
 from gan3d_eval.files import row_hashes
 from gan3d_eval.human.order import Dealer, choices
 from gan3d_eval.human.study import CHECKS, DATA, EXAMPLE, NOISE, StudyError, design_study
-from gan3d_eval.judge import open_case
 
 
 @pytest.fixture(scope="module")

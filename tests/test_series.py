@@ -9,8 +9,8 @@ import pytest
 from gan3d_eval import series
 from gan3d_eval import threshold_sweep as module
 from gan3d_eval.cache import Cache
+from gan3d_eval.case import Case
 from gan3d_eval.history import best, history
-from gan3d_eval.judge import Case
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.threshold_sweep import threshold_sweep
 

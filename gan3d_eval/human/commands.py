@@ -60,10 +60,10 @@ def serve(
     allow_leak: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Ask people, in their browsers. Prints the link; ctrl-C stops, the same command goes on."""
+    from gan3d_eval.case import open_case
     from gan3d_eval.human.responses import default_path
     from gan3d_eval.human.serve import serve as run
     from gan3d_eval.human.study import CONSENT, design_study
-    from gan3d_eval.judge import open_case
 
     cases = [open_case(path, reference, samples, allow_leak, classes) for path in run_dirs]
     competes = len(cases) == 1 if data is None else data

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gan3d_eval.case import Case
 from gan3d_eval.files import Gan3dError, content_hash
-from gan3d_eval.judge import Case
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet, unpack
 

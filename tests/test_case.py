@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gan3d_eval.case import open_case
 from gan3d_eval.compare import compare
-from gan3d_eval.judge import open_case
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelSet
 
