@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas as pd
 
 from gan3d_eval.files import Gan3dError, read_arrays, read_json
-from gan3d_eval.provenance import RUN_KEYS, meta_faults
-from gan3d_eval.run_dir import METRICS, RESULT_KEYS, RunDir, RunDirError
+from gan3d_eval.provenance import RUN_KEYS, meta_faults, result_faults
+from gan3d_eval.run_dir import METRICS, RunDir, RunDirError
 
 __all__ = ["check_run"]
 
@@ -49,10 +49,20 @@ def check_run(path: Path) -> list[tuple[int, str]]:
     ]  # fmt: skip
     for rule, check in checks:
         try:
-            broken += [(rule, message) for message in check(run)]
+            for message in check(run):
+                broken.append((rule, message))
         except (Gan3dError, OSError) as fault:
             broken.append((rule, str(fault)))
     return sorted(broken, key=lambda fault: fault[0])
+
+
+def _each(paths: Iterable[Path], check: Callable[[Path], Iterator[str]]) -> Iterator[str]:
+    """What `check` says of every file: one that cannot be read does not hide what is wrong with the next."""
+    for path in sorted(paths):
+        try:
+            yield from check(path)
+        except (Gan3dError, OSError) as fault:
+            yield str(fault)
 
 
 def _layout(run: RunDir) -> Iterator[str]:
@@ -68,7 +78,7 @@ def _meta(run: RunDir) -> Iterator[str]:
     dataset = meta["dataset"]
     if isinstance(dataset, dict) and not {"name", "sha256", "n"} <= set(dataset):
         yield "run.json: dataset lacks name, sha256 or n"
-    if isinstance(dataset, dict) and run.finds_dataset():
+    if not meta_faults(meta) and run.finds_dataset():
         try:
             run.training_set()
         except Gan3dError as fault:
@@ -97,26 +107,24 @@ def _metrics(run: RunDir) -> Iterator[str]:
 
 
 def _samples(run: RunDir) -> Iterator[str]:
-    for name in run.sample_names():
-        try:
-            n = len(run.samples(name))
-            arrays = read_arrays(run.path / "samples" / f"{name}.npz", RunDirError)
-        except Gan3dError as fault:
-            yield str(fault)
-            continue
+    def check(path: Path) -> Iterator[str]:
+        n = len(run.samples(path.stem))
+        arrays = read_arrays(path, RunDirError)
         for key, dtype in (("latents", "float32"), ("probability", "float16")):
-            if key in arrays and (arrays[key].dtype != dtype or len(arrays[key]) != n):
-                yield f"samples/{name}.npz: {key} is {arrays[key].dtype} {arrays[key].shape}, expected {dtype} with {n} rows"
-        if "names" in arrays and len(arrays["names"]) != n:
-            yield f"samples/{name}.npz: {len(arrays['names'])} names for {n} shapes"
+            if key in arrays and (arrays[key].dtype != dtype or arrays[key].shape[:1] != (n,)):
+                yield f"samples/{path.name}: {key} is {arrays[key].dtype} {arrays[key].shape}, expected {dtype} with {n} rows"
+
+    return _each([run.path / "samples" / f"{name}.npz" for name in run.sample_names()], check)
 
 
 def _features(run: RunDir) -> Iterator[str]:
-    for path in sorted((run.path / "features").glob("*.npz")):
+    def check(path: Path) -> Iterator[str]:
         arrays = read_arrays(path, RunDirError, FEATURE_KEYS)
-        features = arrays["features"]
-        if features.dtype != "float32" or features.ndim != 2 or len(arrays["labels"]) != len(features):
-            yield f"features/{path.name}: features is {features.dtype} {features.shape} with {len(arrays['labels'])} labels"
+        features, labels = arrays["features"], arrays["labels"]
+        if features.dtype != "float32" or features.ndim != 2 or labels.shape != features.shape[:1]:
+            yield f"features/{path.name}: features is {features.dtype} {features.shape} with labels {labels.shape}"
+
+    return _each((run.path / "features").glob("*.npz"), check)
 
 
 def _checkpoints(run: RunDir) -> Iterator[str]:
@@ -126,14 +134,14 @@ def _checkpoints(run: RunDir) -> Iterator[str]:
 
 
 def _results(run: RunDir) -> Iterator[str]:
-    for path in sorted((run.path / "results").glob("*.json")):
+    def check(path: Path) -> Iterator[str]:
         result = read_json(path, RunDirError)
-        if missing := sorted(RESULT_KEYS - set(result)):
-            yield f"results/{path.name} lacks {', '.join(missing)}"
+        if faults := result_faults(result):
+            yield f"results/{path.name} {'; '.join(faults)}"
         elif not path.stem.startswith(result["verb"]):
             yield f"results/{path.name} holds a result of {result['verb']}"
-        elif "NaN" in json.dumps(result) or set(result["values"]) & set(result["absent"]):
-            yield f"results/{path.name}: a value is NaN, or both given and absent"
+
+    return _each((run.path / "results").glob("*.json"), check)
 
 
 def _leftovers(run: RunDir) -> Iterator[str]:
@@ -146,20 +154,21 @@ def _names(run: RunDir) -> Iterator[str]:
     for folder in ("samples", "checkpoints"):
         seen: dict[int, str] = {}
         for path in sorted((run.path / folder).glob("*")):
-            if path.stem.isdigit():
+            if path.stem.isdecimal():
                 other = seen.setdefault(int(path.stem), path.name)
                 if other != path.name:
                     yield f"{folder}/{other} and {folder}/{path.name} stand for the same step"
 
 
 def _absolute_paths(run: RunDir) -> Iterator[str]:
-    for name in ("run.json", "config.json", *(f"results/{p.name}" for p in sorted((run.path / "results").glob("*.json")))):
-        if (path := run.path / name).exists():
-            content = read_json(path, RunDirError)
-            content.pop("command", None)
-            for text in _strings(content):
-                if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
-                    yield f"{name} holds the absolute path {text}"
+    for path in (run.path / "run.json", run.path / "config.json", *sorted((run.path / "results").glob("*.json"))):
+        content: dict[str, Any] = {}
+        with contextlib.suppress(Gan3dError, OSError):  # what cannot be read breaks another rule
+            content = read_json(path)
+        content.pop("command", None)
+        for text in _strings(content):
+            if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
+                yield f"{path.relative_to(run.path).as_posix()} holds the absolute path {text}"
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import tokenize
@@ -37,6 +38,7 @@ __all__ = [
     "read_json",
     "refuse_target",
     "row_hashes",
+    "safe_name",
     "write_json",
 ]
 
@@ -211,6 +213,11 @@ def content_hash(*arrays: NDArray[Any]) -> str:
 def row_hashes(rows: NDArray[Any]) -> list[bytes]:
     """A hash of each row: equal rows, equal hashes, and for all purposes the other way round (128 bits of BLAKE2b)."""
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file's name: all but letters, digits, `_`, `.` and `-` becomes `-`, so that it names no folder."""
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def file_hash(path: Path) -> str:

@@ -19,8 +19,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, write_json
-from gan3d_eval.provenance import FORMAT, Result, dataset_record, meta_faults, new_run_id, producer, software, utc_now
+from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.provenance import (
+    FORMAT,
+    Result,
+    dataset_record,
+    meta_faults,
+    new_run_id,
+    producer,
+    result_faults,
+    software,
+    utc_now,
+)  # fmt: skip
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
@@ -40,9 +50,6 @@ __all__ = [
 METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
 ).split()
-RESULT_KEYS = frozenset(
-    ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
-)
 FINAL = "final"
 
 
@@ -156,6 +163,8 @@ class RunDir:
                 f"{path} is not what {self.path} was trained on (its {len(train)} shapes hash to {train.sha256[:12]}, "
                 f"recorded: {str(record.get('sha256'))[:12]}); pass --reference to judge against it all the same"
             )
+        if not train.volume.any():
+            raise RunDirError(f"{path}: its {len(train)} training shapes are all empty; nothing can be judged against them")
         held_out = shapes.table["split"].eq("test") & (shapes.table["class"].isin(classes) if classes else True)
         test = shapes.take(held_out.to_numpy()).without_empty() if held_out.any() else None
         return train.without_empty(), test if test is not None and len(test) else None, own or reference is None
@@ -163,9 +172,10 @@ class RunDir:
     # --- samples (rule 5) --------------------------------------------------------------------------------------------
 
     def sample_names(self) -> list[str]:
-        """Sample files without suffix, steps in order, `final` last."""
+        """Sample files without suffix: steps in order, then other names, `final` last."""
         names = [path.stem for path in (self.path / "samples").glob("*.npz") if not path.name.startswith(".")]
-        return sorted(names, key=lambda name: (name == FINAL, name))
+        steps = {name: int(name) for name in names if name.isdecimal()}
+        return sorted(names, key=lambda name: (name == FINAL, name not in steps, steps.get(name, 0), name))
 
     def samples(self, name: str | None = None) -> VoxelSet:
         """Read a sample file; None takes the newest (`final` when it is there). Names default to `sample-0000` …"""
@@ -241,7 +251,8 @@ class RunDir:
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
         with path.open("a", encoding="utf-8", buffering=1) as file:
-            yield lambda row: file.write(",".join(f"{row[key]:.6g}" for key in METRICS) + "\n")
+            # six digits are enough of everything but the step
+            yield lambda row: file.write(",".join([f"{row['step']:d}", *(f"{row[key]:.6g}" for key in METRICS[1:])]) + "\n")
 
     def write_metrics(self, table: pd.DataFrame) -> None:
         """Write the `metrics.csv` of a training that somebody else logged."""
@@ -261,7 +272,7 @@ class RunDir:
 
     def write_result(self, result: Result, rows: pd.DataFrame | None = None, reference: str = "") -> Path:
         """Write `results/<verb>[-<reference>].json`, and one row per item as `.csv`; a verb replaces its own results."""
-        path = self.path / "results" / f"{result.verb}{'-' + reference if reference else ''}.json"
+        path = self.path / "results" / f"{safe_name('-'.join(filter(None, (result.verb, reference))))}.json"
         if rows is not None:
             with atomic_file(path.with_suffix(".csv")) as temporary:
                 rows.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
@@ -272,8 +283,8 @@ class RunDir:
         """All results by file name without suffix, sorted."""
         found = {path.stem: read_json(path, RunDirError) for path in sorted((self.path / "results").glob("*.json"))}
         for name, result in found.items():
-            if missing := sorted(RESULT_KEYS - set(result)):
-                raise RunDirError(f"{self.path}/results/{name}.json lacks {', '.join(missing)}; run its verb again")
+            if faults := result_faults(result):
+                raise RunDirError(f"{self.path}/results/{name}.json {'; '.join(faults)}; run its verb again")
         return found
 
     def picture_path(self, folder: str, name: str) -> Path:

@@ -10,7 +10,7 @@ This module does not read meshes (see `gan3d_model.data`) and computes no metric
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> 
     array : (n, d, d, d) or (d, d, d) or (n, 1, d, d, d) bool, integer or float
         Booleans; integers 0/1, 0/255 or -1/+1; or probabilities in [0, 1].
     threshold : float
-        Probabilities strictly above it are occupied. Binary encodings ignore it.
+        Probabilities strictly above it are occupied. Booleans and integers ignore it.
     where : str
         What the error message calls the array (a path, usually).
 
@@ -111,8 +111,9 @@ def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> 
     low, high = _finite_range(grids, where)
     if low >= 0 and high <= 1:
         return grids > (threshold if grids.dtype.kind == "f" else 0)
-    if _holds_only(grids, (low, high)) and (low, high) in {(0, 255), (-1, 1)}:
-        return grids > 0
+    for pair in ((0, 255), (-1, 1)):
+        if {low, high} <= set(pair) and np.isin(grids, pair).all():  # one value alone is an empty grid, or a full one
+            return grids > 0
     raise VoxelError(
         f"{where}: values in [{low:g}, {high:g}] are no occupancy; expected 0/1, 0/255, -1/+1 or probabilities in [0, 1]"
     )
@@ -127,12 +128,7 @@ def _finite_range(grids: NDArray[Any], where: str) -> tuple[float, float]:
     return low, high
 
 
-def _holds_only(grids: NDArray[Any], values: Iterable[float]) -> bool:
-    """Whether every element is one of `values`."""
-    return bool(np.isin(grids, list(values)).all())
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class VoxelSet:
     """Binary grids of one resolution, with a row of facts about each.
 
@@ -191,13 +187,13 @@ class VoxelSet:
         if info.get("format") != DATASET_FORMAT:
             raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")
         try:
-            packed = np.load(path / "voxels.npy", mmap_mode="r", allow_pickle=False)
+            packed = np.lib.format.open_memmap(path / "voxels.npy", mode="r")  # np.load would take an .npz as well
             table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
         except (OSError, ValueError) as fault:
             raise VoxelError(f"{path} is damaged ({fault}); prepare it again") from None
         missing = {"name", "class", "split"} - set(table.columns)
-        if missing or not isinstance(info.get("resolution"), int):
-            reason = f"shapes.csv lacks {sorted(missing)}" if missing else "dataset.json has no resolution"
+        if missing or not isinstance(info.get("resolution"), int) or not isinstance(info.get("name"), str):
+            reason = f"shapes.csv lacks {sorted(missing)}" if missing else "dataset.json has no resolution, or no name"
             raise VoxelError(f"{path} is no usable dataset: {reason}; prepare it again")
         try:
             shapes = cls(packed, info["resolution"], table, info)

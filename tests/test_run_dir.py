@@ -13,6 +13,7 @@ import torch
 
 from gan3d_eval.check_run import check_run
 from gan3d_eval.run_dir import METRICS, Result, RunDir, RunDirError, new_run_id, producer
+from gan3d_eval.voxels import VoxelSet
 
 META = {
     "run_id": "x", "category": "sofa", "resolution": 8, "status": "imported", "seed": None, "dataset": None, "grid": {}, "prior": None,
@@ -65,8 +66,10 @@ def test_rule_2_run_json_keeps_unknown_keys_and_refuses_an_unknown_format(run):
 
 
 @pytest.mark.parametrize(
-    "harm", [{"status": "done"}, {"resolution": 0}, {"resolution": "64"}, {"seed": ...}, {"dataset": "x"}, {"grid": [1]}]
-)
+    "harm", [{"status": "done"}, {"resolution": 0}, {"resolution": "64"}, {"seed": ...}, {"dataset": "x"}, {"grid": [1]},
+     {"category": 5}, {"dataset": {"name": "x", "sha256": None, "n": 1, "path": 5}},
+     {"dataset": {"name": "x", "sha256": None, "n": 1, "classes": "sofa"}}],
+)  # fmt: skip
 def test_rule_2_bad_or_missing_keys_are_seen(run, harm):
     meta = json.loads((run.path / "run.json").read_text()) | harm
     meta = {key: value for key, value in meta.items() if value is not ...}
@@ -117,6 +120,14 @@ def test_rule_4_resuming_cuts_the_log_back(run):
     assert (run.path / "metrics.csv").read_text().splitlines() == before[:5]
 
 
+def test_rule_4_a_step_is_exact_however_large(run):
+    with run.metrics_log() as log:
+        for step in (1_234_567, 1_234_568):
+            log(dict.fromkeys(METRICS, 0.5) | {"step": step})
+    assert run.metrics()["step"].tolist() == [1_234_567, 1_234_568]
+    assert rules(run) == []
+
+
 @pytest.mark.parametrize("arrays", [
     {"occupancy": np.zeros((3, 63), np.uint8), "resolution": 8},
     {"occupancy": np.zeros((3, 64), np.int32), "resolution": 8},
@@ -155,6 +166,12 @@ def test_rule_5_final_comes_before_progress_and_progress_serves_a_running_run(ru
         run.samples("000099")
 
 
+def test_rule_5_steps_are_ordered_as_numbers(run):
+    for name in ("999999", "1000000", "at-000500"):
+        run.write_samples(name, occupancy=np.full((1, 64), 7, np.uint8))
+    assert run.sample_names() == ["999999", "1000000", "at-000500", "final"]
+
+
 def test_rule_6_features_need_all_their_arrays(run):
     (run.path / "features").mkdir()
     np.savez(run.path / "features" / "d.npz", features=np.zeros((3, 5), np.float32))
@@ -186,8 +203,29 @@ def test_rule_8_results_have_every_key_and_never_a_nan(run):
     with pytest.raises(ValueError, match="JSON"):
         run.write_result(Result("nn-check", "p", {}, {}, {"a": float("nan")}, {}))
     assert json.loads(path.read_text())["values"] == {"a": 1}  # the old one stands
+    for harm in ({"values": {"a": float("inf")}}, {"absent": {"a": "no data"}}, {"values": 5}, {"verb": None}):
+        (run.path / "results" / "nn-check.json").write_text(json.dumps(result.to_dict() | harm))
+        assert rules(run) == [8]
+        with pytest.raises(RunDirError, match=r"nn-check\.json"):
+            run.results()
+    run.write_result(Result("nn-check", "p", {}, {}, {}, {}, notes=["samples hold NaN"]))
+    assert rules(run) == []
     path.write_text(json.dumps({"verb": "nn-check"}))
     assert rules(run) == [8]
+
+
+def test_rule_8_a_result_stays_in_the_run_whatever_its_dataset_is_called(run):
+    path = run.write_result(Result("nn-check", "p", {}, {}, {}, {}), reference="../../../ModelNet 10")
+    assert path == run.path / "results" / "nn-check-..-..-..-ModelNet-10.json"
+    assert path.is_file()
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_next(run):
+    for folder, suffix in (("features", ".npz"), ("results", ".json"), ("samples", ".npz")):
+        (run.path / folder).mkdir(exist_ok=True)
+        for name in ("000001", "000002"):
+            (run.path / folder / (name + suffix)).write_bytes(b"x")
+    assert [rule for rule, _ in check_run(run.path)] == [5, 5, 6, 6, 8, 8]
 
 
 def test_rule_9_what_a_kill_left_is_seen_and_not_read(run):
@@ -204,6 +242,7 @@ def test_rule_10_a_run_never_overwrites_another(run, tmp_path):
         run.write_samples("final", occupancy=np.zeros((1, 64), np.uint8))
     shutil.copy(run.path / "samples" / "final.npz", run.path / "samples" / "000005.npz")
     shutil.copy(run.path / "samples" / "final.npz", run.path / "samples" / "5.npz")
+    shutil.copy(run.path / "samples" / "final.npz", run.path / "samples" / "².npz")  # a digit, and no number
     assert rules(run) == [10]
 
 
@@ -226,6 +265,10 @@ def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_cop
     assert changed.training_set(dataset_dir)[2] is False
     assert run_copy.update(dataset=record | {"sha256": None}).training_set()[2] is True  # unknown is no contradiction
     assert len(changed.training_set(dataset_dir, ["sofa"])[0]) == 24
+    empty = VoxelSet.open(dataset_dir)
+    VoxelSet(np.zeros_like(empty.packed), empty.resolution, empty.table, empty.info).write(dataset_dir.with_name("empty"))
+    with pytest.raises(RunDirError, match="empty: its 24 training shapes are all empty"):
+        changed.training_set(dataset_dir.with_name("empty"))
     with pytest.raises(RunDirError, match="--class needs --reference"):
         changed.training_set(None, ["sofa"])
     with pytest.raises(RunDirError, match="--reference"):

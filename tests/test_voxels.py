@@ -36,6 +36,11 @@ def test_every_common_encoding_means_the_same_shape(grids, encode):
     assert np.array_equal(binarize(encode(grids)), grids)
 
 
+def test_an_empty_or_full_shape_alone_has_its_encoding():
+    assert binarize(np.full((1, 2, 2, 2), -1, np.int8)).sum() == 0
+    assert binarize(np.full((1, 2, 2, 2), 255, np.uint8)).sum() == 8
+
+
 def test_probabilities_are_cut_strictly_above_the_threshold():
     probability = np.full((1, 2, 2, 2), 0.5, np.float32)
     probability[0, 0, 0, 0] = 0.51
@@ -99,7 +104,8 @@ def set_resolution(path):
 @pytest.mark.parametrize("harm", [
     truncate, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
     lambda p: (p / "dataset.json").write_text("{"), lambda p: (p / "dataset.json").write_text('{"format": 99}'),
-    lambda p: np.save(p / "voxels.npy", np.uint8(3)),
+    lambda p: np.save(p / "voxels.npy", np.uint8(3)), lambda p: np.savez((p / "voxels.npy").open("wb"), np.zeros(3)),
+    lambda p: (p / "dataset.json").write_text('{"format": 1, "resolution": 4}'),
     lambda p: (p / "voxels.npy").write_bytes(b"\x93NUMPY junk"), lambda p: (p / "shapes.csv").write_text(""),
 ])  # fmt: skip
 def test_a_damaged_dataset_is_refused_by_name(tmp_path, grids, harm):
