@@ -6,6 +6,7 @@ for every generator of a data set, come from the cache.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,13 @@ class Search:
         self.train, self.k, self.shift, self.poses, self.raw, self.cache = train, k, shift, poses, raw, cache
         self.embed = None if raw else embed
         self.spread = spread
-        self._projected: tuple[Projection, NDArray[np.float64]] | None = None
 
     def known(self, sets: dict[str, VoxelSet], own: Own) -> pd.DataFrame:
         """`rows` from the cache, if it has them."""
         key = {
             "train": self.train.sha256, "sets": {name: shapes.sha256 for name, shapes in sets.items()}, "own": own.tolist(),
-            "names": [shapes.names for shapes in sets.values()], "k": self.k, "shift": self.shift, "poses": self.poses,
-            "raw": self.raw, "features": self.embed.sha256 if self.embed else None,
+            "names": [shapes.names for shapes in (self.train, *sets.values())], "k": self.k, "shift": self.shift,
+            "poses": self.poses, "raw": self.raw, "features": self.embed.sha256 if self.embed else None,
         }  # fmt: skip
 
         def compute() -> dict[str, NDArray[Any]]:
@@ -108,13 +108,17 @@ class Search:
                 every, self.train, self.shift, self.poses, own
             )
             columns |= {"aligned_neighbour": names[aligned], "aligned_neighbour_row": aligned}
-            columns["peeled_jaccard"] = nearest_peeled(peel(every), self._peeled(), own)
-        if self.embed:
-            columns["feature"] = self._feature(self.embed, every, own)
+            columns["peeled_jaccard"] = nearest_peeled(peel(every), self._peeled, own)
+        if self.embed and self._projected:
+            projection, known = self._projected
+            far = cdist(projection.of(self.embed(every)), known)
+            far[own >= 0, own[own >= 0]] = np.inf
+            columns["feature"] = far.min(axis=1)
         if probabilities is not None:
             columns["soft_l1"] = nearest_soft(probabilities, self.train.packed)[0][:, 0]
         return pd.DataFrame(columns)
 
+    @functools.cached_property
     def _peeled(self) -> Peeled:
         """The training shapes' voxels in order, from the cache if they are there."""
 
@@ -134,15 +138,12 @@ class Search:
             l1, index = l1[keep].reshape(-1, self.k), index[keep].reshape(-1, self.k)
         return l1, index
 
-    def _feature(self, embed: Embedding, every: VoxelSet, own: Own) -> NDArray[np.float64]:
-        """Euclidean distance to the nearest training shape in projected features."""
-        if self._projected is None:
-            features = embed(self.train)
-            some = np.random.default_rng(0).permutation(len(features))[:FITTED]
-            projection = embed.project(features[some], COMPONENTS)
-            self._projected = projection, projection.of(features)
-        projection, known = self._projected
-        far = cdist(projection.of(embed(every)), known)
-        far[own >= 0, own[own >= 0]] = np.inf
-        nearest_one: NDArray[np.float64] = far.min(axis=1)
-        return nearest_one
+    @functools.cached_property
+    def _projected(self) -> tuple[Projection, NDArray[np.float64]] | None:
+        """The projection in which features are compared, and the training shapes' features in it; None without an embedding."""
+        if not self.embed:
+            return None
+        features = self.embed(self.train)
+        some = np.random.default_rng(0).permutation(len(features))[:FITTED]
+        projection = self.embed.project(features[some], COMPONENTS)
+        return projection, projection.of(features)

@@ -6,6 +6,8 @@ import numpy as np
 
 from gan3d_eval import cache as module
 from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.neighbours import Search
+from gan3d_eval.voxels import VoxelSet
 
 
 class Counter:
@@ -83,3 +85,12 @@ def test_the_default_folder_can_be_named(monkeypatch, tmp_path):
     monkeypatch.delenv("GAN3D_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Cache.default().folder == tmp_path / "gan3d"
+
+
+def test_neighbours_are_named_as_they_are_called_now(tmp_path):
+    grids = np.random.default_rng(0).random((12, 8, 8, 8)) < 0.4
+    held_out, own, cache = {"held-out": VoxelSet.from_grids(grids[8:])}, np.full(4, -1), Cache(tmp_path)
+    for prefix in ("chair", "sofa"):
+        train = VoxelSet.from_grids(grids[:8], [f"{prefix}-{i}" for i in range(8)])
+        known = Search(train, 1, 0, "as-is", True, None, cache).known(held_out, own)
+        assert known["neighbour1"].str.startswith(prefix).all()
