@@ -134,7 +134,10 @@ def _entries(source: Path) -> Iterator[Entry]:
                 f"{source} holds {len(paths):,} files; at most {MOST_FILES:,} are looked at: choose with --pattern"
             )
         for path in paths:
-            yield dataclasses.replace(Entry.of(path), name=path.relative_to(source).as_posix())
+            name = path.relative_to(source).as_posix()
+            # a name that is no UTF-8 could not be written to any file of ours
+            readable = os.fsencode(name).decode("utf-8", "backslashreplace")
+            yield dataclasses.replace(Entry.of(path), name=readable)
         return
     if not source.is_file():
         raise VoxelError(f"{source} is missing, or no file")

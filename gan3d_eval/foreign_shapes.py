@@ -113,7 +113,7 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
     for name, batch in batches.items():
         values = (batch + 1) / 2 if signed else batch
         occupied.append(binarize(values, THRESHOLD if threshold is None else threshold, str(_where(source, name))))
-        soft.append(values.astype(np.float16) if floats and _between(values) else None)
+        soft.append(values.astype(np.float16) if _between(values) else None)
     n = sum(len(batch) for batch in batches.values())
     kind, probability = f"binary ({low:g} and {high:g}); at what threshold they were cut is not known", None
     if threshold is not None:

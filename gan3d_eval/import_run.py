@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.files import file_hash
+from gan3d_eval.files import Gan3dError, file_hash
 from gan3d_eval.foreign import Entry, Found, Readers, collect
 from gan3d_eval.foreign_shapes import Shapes, shapes_of
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
-from gan3d_eval.logs import read_log
+from gan3d_eval.logs import LogError, read_log
 from gan3d_eval.orientation import AS_THEY_LIE, Orientation, by_support, by_training_set, given
 from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelError, VoxelSet
@@ -145,7 +145,10 @@ def gather(
     made.orientation = given(axes, up) if axes or up else None
     found = collect(source, pattern, array, readers)
     if log is not None:
-        found.logs = {log.name: read_log(Entry.of(log).read(MOST_LOG), "tfevents" in log.name)[0]}
+        try:
+            found.logs = {log.name: read_log(Entry.of(log).read(MOST_LOG), "tfevents" in log.name)[0]}
+        except Gan3dError as fault:
+            raise LogError(f"{log} {fault}") from None
     made.weights = found.weights
     made.notes += found.notes
     made.facts = {"sha256": file_hash(source)} if source.is_file() else {"files": len(found.batches)}

@@ -87,7 +87,7 @@ def read_log(data: bytes, events: bool) -> tuple[pd.DataFrame, list[str]]:
     left_out: set[str] = set()
     records = _events(data) if events else _text(data)
     for step, name, value in records:
-        metric = metric_of(name) if name not in METRICS else name
+        metric = metric_of(name)
         if metric in {None, "step"}:
             left_out |= {name} - {"step"}
         elif len(rows) < MOST_ROWS and 0 <= step < MOST_STEPS:
@@ -131,10 +131,8 @@ def _text(data: bytes) -> Iterator[tuple[int, str, float]]:
     """Scalars of a table, else of lines of text."""
     lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace")
     header = next(lines, "")[:LONGEST_LINE]
-    if not (STEP.search(header) or EPOCH.search(header)) and {metric_of(name) for name in header.split(",")} & {
-        "step",
-        "epoch",
-    }:
+    is_line = STEP.search(header) or EPOCH.search(header)
+    if not is_line and {metric_of(name) for name in header.split(",")} & {"step", "epoch"}:
         yield from _table(header, lines)
     else:
         for line in itertools.chain([header], lines):

@@ -226,6 +226,12 @@ def test_links_and_pipes_in_a_folder_do_not_hold_it_up(tmp_path):
     assert list(collect(tmp_path).batches) == ["a.npy"]
 
 
+def test_a_name_that_is_no_utf8_becomes_one(tmp_path):
+    for byte in (b"\xe8", b"\xe9"):
+        np.save(tmp_path / os.fsdecode(b"caf" + byte + b".npy"), GRIDS)
+    assert list(collect(tmp_path).batches) == [r"caf\xe8.npy", r"caf\xe9.npy"]
+
+
 def test_names_in_an_archive_only_ever_become_names(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         stream = io.BytesIO()

@@ -17,6 +17,7 @@ from gan3d_eval.check_run import check_run
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.foreign import Readers
 from gan3d_eval.import_run import gather
+from gan3d_eval.logs import LogError
 from gan3d_eval.orientation import given
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
@@ -68,6 +69,23 @@ def test_probabilities_are_cut_where_asked_and_kept_beside(tmp_path, sofas):
     assert tenth.samples().volume.sum() == sofas.sum()
     assert (half.meta["grid"]["threshold"], tenth.meta["grid"]["threshold"]) == (0.5, 0.1)
     assert np.allclose(tenth.probabilities(), sofas * 0.3, atol=1e-3)
+
+
+def test_probabilities_are_kept_though_one_shape_is_binary(tmp_path, sofas):
+    (tmp_path / "gen").mkdir()
+    np.save(tmp_path / "gen" / "a.npy", sofas[0])
+    np.save(tmp_path / "gen" / "b.npy", sofas[1] * np.float32(0.7))
+    run = import_run(tmp_path / "gen", tmp_path / "run")
+    assert np.array_equal(run.samples().grids(), sofas[:2])
+    assert np.allclose(run.probabilities(), sofas[:2] * np.array([1, 0.7])[:, None, None, None], atol=1e-3)
+    assert run.meta["grid"]["threshold"] == 0.5
+
+
+def test_a_log_that_is_none_is_named(tmp_path, sofas):
+    np.save(tmp_path / "a.npy", sofas)
+    (tmp_path / "words.txt").write_text("just words\n")
+    with pytest.raises(LogError, match=r"words\.txt holds no training log"):
+        gather(tmp_path / "a.npy", log=tmp_path / "words.txt")
 
 
 def test_a_tanh_is_mapped_to_probabilities_and_what_lies_deep_is_turned_with_the_grids(tmp_path, sofas, dataset_dir):
