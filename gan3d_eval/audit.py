@@ -109,11 +109,11 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
     }  # fmt: skip
     empty = f" ({kinds['empty']} of them empty)" * bool(kinds["empty"])
     texts: dict[str, Any] = {"near": near, "empty": empty}  # what the sentences name
-    absent = {}
+    absent: dict[str, str] = {}
     if (shapes.info.get("grid") or {}).get("fill") == "surface":
         absent["mixed-kinds"] = "all are made as surfaces: what is solid is so by its thickness"
     if values["held_out"] in {0, len(facts)}:
-        absent = dict.fromkeys(LEAKS, f"{values['held_out']} of {len(facts)} shapes are held out: there is nothing to leak")
+        absent |= dict.fromkeys(LEAKS, f"{values['held_out']} of {len(facts)} shapes are held out: there is nothing to leak")
     found = _alone(facts, texts, absent) | _copies(facts)
     found |= _near(shapes.packed, facts, near, found["exact-leak"].index, values, absent)
     found = {code: found[code] for code in FINDINGS if code in found and code not in absent}
@@ -236,9 +236,7 @@ def _near(
     }
 
 
-def _hubs(
-    l1: NDArray[np.int64], other: NDArray[np.int64], first: pd.DataFrame, values: dict[str, Any]
-) -> pd.Series[str]:  # fmt: skip
+def _hubs(l1: NDArray[np.int64], other: NDArray[np.int64], first: pd.DataFrame, values: dict[str, Any]) -> pd.Series[str]:
     """How many shapes each is the nearest of; among k that tie, each gets 1/k."""
     ties = l1 == l1[:, :1]
     degree = pd.Series(np.bincount(other.ravel(), (ties / ties.sum(axis=1, keepdims=True)).ravel(), len(first)), first.index)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gan3d_eval.voxels import VoxelSet, pack, unpack
+from gan3d_eval.voxels import VoxelSet, pack, unpack, volumes
 
 __all__ = ["chamfer", "surfaces"]
 
@@ -50,14 +50,13 @@ def chamfer(shapes: VoxelSet, reference: VoxelSet) -> tuple[Matrix, Matrix]:
 def _directed(start: NDArray[np.uint8], end: NDArray[np.uint8], d: int) -> Matrix:
     """Mean squared distance from each surface of `start` to the nearest voxel of each of `end`, `(n, m)`; sides 1."""
     size = max(1, BLOCK // (4 * d**3))
-    count = np.bitwise_count(start).sum(axis=1, dtype=np.int64)
+    count, empty = volumes(start), volumes(end) == 0
     far = np.empty((len(start), len(end)))
     for j in range(0, len(end), size):
         squares = np.stack([_squared(grid) for grid in unpack(end[j : j + size], d)])
         for i in range(0, len(start), size):
             mask = np.unpackbits(start[i : i + size], axis=1, count=d**3).astype(np.float32)
             far[i : i + size, j : j + size] = mask @ squares.T
-    empty = ~np.bitwise_count(end).any(axis=1)
     far[:, empty] = FARTHEST * d**2 * count[:, None]
     far /= np.maximum(count, 1)[:, None] * d**2
     far[count == 0] = np.where(empty, 0.0, FARTHEST)

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
-from gan3d_eval.distances import jaccard_from_l1, nearest
+from gan3d_eval.distances import jaccard_from_l1, matrix
 from gan3d_eval.plotting import NEUTRAL, figure
 from gan3d_eval.provenance import Result
 from gan3d_eval.statistics import KINDS, statistics
@@ -117,7 +116,7 @@ def diversity(shapes: VoxelSet, n: int, seed: int = 0) -> dict[str, float]:
     if not 3 <= n <= len(shapes):
         raise VoxelError(f"{n} shapes to draw for diversity; expected 3 to {len(shapes)}, as many as there are")
     some = shapes.take(np.sort(np.random.default_rng(seed).permutation(len(shapes))[:n]))
-    jaccard = _all_pairs(some)
+    jaccard = jaccard_from_l1(matrix(some.packed, some.packed), some.volume[:, None], some.volume)
     sums = jaccard.sum(axis=1)
     left_out = (sums.sum() - 2 * sums) / ((n - 1) * (n - 2))
     mean, error = sums.sum() / (n * (n - 1)), np.sqrt((n - 1) * left_out.var())
@@ -182,14 +181,6 @@ def _summary(label: str, part: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _all_pairs(shapes: VoxelSet) -> NDArray[np.float64]:
-    """Jaccard distance of each shape to each, `(n, n) float64`, 0 on the diagonal."""
-    l1, other = nearest(shapes.packed, shapes.packed, len(shapes))
-    jaccard = np.empty(l1.shape)
-    np.put_along_axis(jaccard, other, jaccard_from_l1(l1, shapes.volume[:, None], shapes.volume[other]), axis=1)
-    return jaccard
-
-
 def _of_whole_sets(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
     """Values, intervals and absences under `<set>/<metric>`, from the rows of whole sets."""
     values, intervals, absent = {}, {}, {}
@@ -242,15 +233,8 @@ def _draw_classes(axis: Any, shapes: pd.DataFrame, colors: dict[str, Any]) -> No
     most = shapes["class"].value_counts().index[:MOST_CLASSES]
     counts = shapes.assign(all=1, train=shapes["split"] == "train")[shapes["class"].isin(most)]
     counts = counts.groupby(["dataset", "class"], as_index=False)[["all", "train"]].sum()
-    look = {
-        "y": "class",
-        "order": sorted(most),
-        "hue": "dataset",
-        "hue_order": list(colors),
-        "errorbar": None,
-        "ax": axis,
-        "legend": False,
-    }
+    look: dict[str, Any] = {"y": "class", "order": sorted(most), "hue": "dataset", "hue_order": list(colors)}
+    look |= {"errorbar": None, "ax": axis, "legend": False}
     sns.barplot(counts, x="all", palette=colors, alpha=0.4, **look)
     sns.barplot(counts, x="train", palette=colors, **look)
     hidden = shapes["class"].nunique() - len(most)

@@ -179,6 +179,6 @@ def nearest_soft(
     found: tuple[NDArray[np.float64], NDArray[np.int64]] = np.zeros((len(p), 0)), np.zeros((len(p), 0), np.int64)
     for start in range(0, len(database), size):
         x = np.unpackbits(database[start : start + size], axis=1, count=p.shape[1]).astype(np.float32)
-        l1 = total[:, None] + x.sum(axis=1, dtype=np.float64) - 2.0 * (p @ x.T)
+        l1 = np.maximum(total[:, None] + x.sum(axis=1, dtype=np.float64) - 2.0 * (p @ x.T), 0)  # by rounding it can be less
         found = _merge(found, l1, np.broadcast_to(np.arange(start, start + len(x)), l1.shape), k)
     return found

@@ -94,14 +94,17 @@ def _paths(shapes: VoxelSet, folder: Path, kind: str) -> list[Path]:
     """Where each shape goes; names that are no file names, or stand twice, are made so."""
     if kind == "npz":
         return [folder / "voxels.npz"]
-    paths: list[Path] = []
-    seen: dict[Path, int] = {}
+    paths: dict[Path, None] = {}
+    last: dict[Path, int] = {}
     for row in shapes.table.to_dict("records"):
         place = [str(row[key]) for key in ("class", "split") if key in row] + [str(row["name"])]
-        path = folder.joinpath(*(re.sub(r"[^\w.+-]+", "_", part).lstrip(".") or "_" for part in place))
-        seen[path] = seen.get(path, 0) + 1
-        paths.append(path.with_name(path.name + (f"-{seen[path]}" if seen[path] > 1 else "") + f".{kind}"))
-    return paths
+        first = folder.joinpath(*(re.sub(r"[^\w.+-]+", "_", part).lstrip(".") or "_" for part in place))
+        path = first.with_name(f"{first.name}.{kind}")
+        while path in paths:
+            last[first] = last.get(first, 1) + 1
+            path = first.with_name(f"{first.name}-{last[first]}.{kind}")
+        paths[path] = None
+    return list(paths)
 
 
 def marching_cubes(grid: NDArray[np.bool_]) -> Surface:

@@ -25,11 +25,11 @@ __all__ = ["FEATURE_MEASURES", "FITTED", "MAIN", "MAIN_FEATURES", "MEASURES", "R
 
 Floats = NDArray[np.float64]
 DISTANCES = ("l1", "jaccard", "chamfer")
-LOOKS = (  # columns of `statistics` whose distributions are compared
-    *("volume", "components", "largest_share", "euler", "extent_x", "extent_y", "extent_z", "symmetry_x", "interior"),
-)
+LOOKS = tuple("volume components largest_share euler extent_x extent_y extent_z symmetry_x interior".split())
+"""Columns of `statistics` whose distributions are compared."""
 MEASURES = (  # what each of them means stands in the report
-    *("valid", "empty"),
+    "valid",
+    "empty",
     *(f"{name}_{d}" for d in DISTANCES for name in ("coverage", "one_nna", "one_nna_gen", "one_nna_ref")),
     *(f"mmd_{d}" for d in DISTANCES),
     "jsd",
@@ -136,7 +136,7 @@ def _of_features(
     real, train = reference.features, reference.train_features
     if real is None or train is None:
         raise ValueError("features of a set, but none of the references")
-    distances = _euclid(features, features), _euclid(features, real), _euclid(real, real)
+    distances = cdist(features, features), cdist(features, real), cdist(real, real)  # equal rows are exactly 0 apart
     found = manifolds_of_draws(*distances, drawn)
     found["coverage_knn"] = found.pop("coverage")
     near = neighbours_of_draws(*distances, drawn)
@@ -168,9 +168,3 @@ def told_apart(rows: pd.DataFrame) -> pd.Series[float]:
     Their mean will not do: noise has 0 on its own shapes and 1 on real ones.
     """
     return rows[["one_nna_gen_l1", "one_nna_ref_l1"]].sub(0.5).abs().max(axis=1, skipna=False)
-
-
-def _euclid(a: Floats, b: Floats) -> Floats:
-    """Euclidean distances, `(n, m)`; equal rows are exactly 0 apart."""
-    distances: Floats = cdist(a, b)
-    return distances

@@ -294,3 +294,5 @@ def test_what_was_made_as_surfaces_is_not_called_a_mixture():
     few = shapes(*clean())
     made = VoxelSet(few.packed, few.resolution, few.table, {"grid": {"fill": "surface"}})
     assert "made as surfaces" in audit(made)[0].absent["mixed-kinds"]
+    alone = made.take(made.table["split"] == "train")  # nothing is held out: two things are absent at once
+    assert {"mixed-kinds", "exact-leak"} <= set(audit(alone)[0].absent)

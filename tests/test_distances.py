@@ -96,6 +96,13 @@ def test_the_l1_of_certain_probabilities_is_the_l1_of_shapes(grids):
     assert np.allclose(soft[0], hard[0])
 
 
+def test_rounding_makes_no_distance_negative():
+    random = np.random.default_rng(0)
+    x = random.random((8, 64, 64, 64)) < 0.5
+    almost = np.abs(x - random.choice([0, 6e-8, 1.2e-7], x.shape)).astype(np.float32)
+    assert nearest_soft(almost, pack(x))[0].min() >= 0
+
+
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.5])
 def test_probabilities_that_are_none_are_refused(wrong, grids):
     p = grids.astype(np.float32)

@@ -92,9 +92,15 @@ def test_a_dataset_is_not_exported_into_itself(dataset_dir):
 
 
 def test_names_never_lead_out_of_the_folder_or_hide_each_other(tmp_path):
-    evil = VoxelSet.from_grids(np.array([ball(8, 3)] * 3), ["../../x", "a", "a"])
+    evil = VoxelSet.from_grids(np.array([ball(8, 3)] * 5), ["../../x", "a", "a", "a-2", "a"])
     paths = export(evil, tmp_path / "o", "mat")
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in paths) == ["o/_.._x.mat", "o/a-2.mat", "o/a.mat"]
+    assert [p.relative_to(tmp_path / "o").as_posix() for p in paths] == [
+        "_.._x.mat",
+        "a.mat",
+        "a-2.mat",
+        "a-2-2.mat",
+        "a-3.mat",
+    ]
     assert all(p.exists() for p in paths)
 
 
