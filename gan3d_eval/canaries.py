@@ -22,12 +22,13 @@ def _shift(grids: Grids, steps: int, random: np.random.Generator) -> Grids:
     """Each shape moved along one axis, either way, where there is room if there is any; what leaves the grid is lost."""
     moved = np.zeros_like(grids)
     d = grids.shape[1]
+    pushed_out = range(steps), range(d - steps, d)  # slices that leave the grid when a shape moves down, or up
     for i, grid in enumerate(grids):
-        fits = [(a, s) for a in range(3) for s in (0, 1) if not np.moveaxis(grid, a, 0)[d - steps if s else 0 :][:steps].any()]
-        axis, sign = fits[random.integers(len(fits))] if fits else tuple(random.integers(0, (3, 2)))
+        fits = [(axis, up) for axis in range(3) for up in (0, 1) if not grid.take(pushed_out[up], axis).any()]
+        axis, up = fits[random.integers(len(fits))] if fits else tuple(random.integers(0, (3, 2)))
         source = np.moveaxis(grid, axis, 0)
         target = np.moveaxis(moved[i], axis, 0)  # a view
-        target[steps * sign : d - steps * (1 - sign)] = source[steps * (1 - sign) : d - steps * sign]
+        target[steps * up : d - steps * (1 - up)] = source[steps * (1 - up) : d - steps * up]
     return moved
 
 
@@ -54,7 +55,7 @@ COPIES = ("copy", "flip", "shift1", "shift2", "turn", "mirror", "dilate", "blur"
 
 
 def canaries(train: VoxelSet, n: int, seed: int) -> dict[str, VoxelSet]:
-    """N of each kind, from n training shapes drawn at random (fewer if there are fewer)."""
+    """Sets of n of each kind, by name, from n training shapes drawn at random (fewer if there are fewer)."""
     random = np.random.default_rng(seed)
     grids = train.take(np.sort(random.permutation(len(train))[:n])).grids()
     return {name: VoxelSet.from_grids(change(grids, random)) for name, change in CANARIES.items()}

@@ -121,7 +121,7 @@ def kid(k_ss: Matrix, k_sr: Matrix, k_rr: Matrix) -> float:
     Bińkowski et al. 2018, sec. 4; the U-statistic of all pairs, where they average random subsets. `kernel` among generated
     shapes `(m, m)`, from them to references `(m, n)`, and among these `(n, n)`.
     """
-    m, n = _agree(k_sr, k_rr, k_ss, 1)
+    m, n = _agree(k_ss, k_sr, k_rr, 1)
     among = (k_ss.sum() - np.trace(k_ss)) / (m * (m - 1)) + (k_rr.sum() - np.trace(k_rr)) / (n * (n - 1))
     return float(among - 2 * k_sr.mean())
 
@@ -156,7 +156,7 @@ def precision_recall(within_s: Matrix, cross: Matrix, within_r: Matrix, k: int =
     references, and among these; taken from differences, as scipy's `cdist` does. From dot products, equal shapes are about
     1e-8 apart.
     """
-    _agree(cross, within_r, within_s, k)
+    _agree(within_s, cross, within_r, k)
     precision = (cross <= radius(within_r, k)).any(axis=1).mean()
     return float(precision), float((cross <= radius(within_s, k)[:, None]).any(axis=0).mean())
 
@@ -168,7 +168,7 @@ def density_coverage(cross: Matrix, within_r: Matrix, k: int = 5) -> tuple[float
     `expected_coverage`. They ask for a distance below the radius; here an equal one counts. Without ties that is the same,
     but k twins of a reference make its radius 0, and nothing is below that. Parameters as in `precision_recall`.
     """
-    _agree(cross, within_r, None, k)
+    _agree(None, cross, within_r, k)
     inside = cross <= radius(within_r, k)
     return float(inside.sum() / (k * len(cross))), float(inside.any(axis=0).mean())
 
@@ -260,7 +260,7 @@ def radius(within: Matrix, k: int) -> Floats:
     return found
 
 
-def _agree(cross: Matrix, ref: Matrix, gen: Matrix | None, k: int) -> tuple[int, int]:
+def _agree(gen: Matrix | None, cross: Matrix, ref: Matrix, k: int) -> tuple[int, int]:
     """Numbers of generated shapes and references; ValueError unless the matrices belong together and allow k neighbours."""
     m, n = cross.shape if cross.ndim == 2 else (0, 0)
     every = [x for x in (gen, cross, ref) if x is not None]

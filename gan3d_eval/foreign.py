@@ -156,8 +156,10 @@ def _members(source: Path) -> Iterator[Entry]:
     except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError) as fault:
         raise VoxelError(f"{source} is no whole .zip archive ({fault})") from None
     members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
-    if len(members) > MOST_FILES or len({member.filename for member in members}) < len(members):
-        raise VoxelError(f"{source} holds {len(members):,} files, or two of one name; at most {MOST_FILES:,} are read")
+    if len(members) > MOST_FILES:
+        raise VoxelError(f"{source} holds {len(members):,} files; at most {MOST_FILES:,} are read")
+    if len({member.filename for member in members}) < len(members):
+        raise VoxelError(f"{source} holds two files of one name: which is meant cannot be known")
 
     def read(member: zipfile.ZipInfo) -> BinaryIO:
         check_promise(member.file_size, member.compress_size)

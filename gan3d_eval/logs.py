@@ -90,8 +90,10 @@ def read_log(data: bytes, events: bool) -> tuple[pd.DataFrame, list[str]]:
         metric = metric_of(name)
         if metric in {None, "step"}:
             left_out |= {name} - {"step"}
-        elif len(rows) < MOST_ROWS and 0 <= step < MOST_STEPS:
+        elif 0 <= step < MOST_STEPS:
             rows.setdefault(step, {})[str(metric)] = value
+            if len(rows) > MOST_ROWS:
+                raise LogError(f"has more than {MOST_ROWS:,} steps; leave some out")
     table = pd.DataFrame.from_dict(rows, orient="index").sort_index() if rows else pd.DataFrame()
     columns = [name for name in METRICS if name in table]
     if not set(columns) - {"epoch", "seconds"}:

@@ -146,7 +146,7 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
         return Orientation(AS_THEY_LIE, "training-set", "all shapes are empty, which is the same in whatever way", 0.0)
     means = _resampled(_pooled(some).reshape(len(some), -1), seed)
     rows = np.unique(np.linspace(0, len(train) - 1, 1000).astype(int))
-    target = _pooled(train.grids(rows).mean(axis=0, dtype=np.float32, keepdims=True))[0]
+    target = _pooled(train.take(rows).mean_shape().astype(np.float32)[None])[0]
     # <pose(g), t> = <g, pose⁻¹(t)>; the 48 inverses are the 48 poses
     inverse = [next(back for back in POSES if back.after(pose) == AS_THEY_LIE) for pose in POSES]
     targets = np.stack([back(target).ravel() for back in inverse])

@@ -58,9 +58,10 @@ def producer() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    dirty = None if changes is None else bool(changes)
-    return {"name": "gan3d", "version": __version__, "commit": git("rev-parse", "HEAD"), "dirty": dirty}
+    commit = dirty = None
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is not None:  # else the checkout that we lie in is not ours
+        commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    return {"name": "gan3d", "version": __version__, "commit": commit, "dirty": dirty}
 
 
 def variants(values: Mapping[str, Any]) -> list[str]:

@@ -120,7 +120,7 @@ class RunDir:
     def dataset_path(self) -> Path:
         """Where the run says that its dataset is; RunDirError if it names none."""
         if not (self.meta["dataset"] or {}).get("path"):
-            raise RunDirError(f"{self.path} names no dataset; pass one")
+            raise RunDirError(f"{self.path} names no dataset; pass one with --reference (classify-features: --dataset)")
         return Path(os.path.normpath(self.path / self.meta["dataset"]["path"]))
 
     def training_set(
@@ -146,8 +146,6 @@ class RunDir:
         record = self.meta["dataset"] or {}
         if classes and reference is None:
             raise RunDirError(f"classes {', '.join(classes)} of which dataset? --class needs --reference DATASET_DIR")
-        if reference is None and not record.get("path"):
-            raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR")
         path = reference or self.dataset_path()
         if reference is None and not path.is_dir():
             raise RunDirError(f"{self.path}: its dataset is not at {path}; pass --reference DATASET_DIR")
@@ -245,9 +243,8 @@ class RunDir:
         """
         path = self.path / "metrics.csv"
         old = self.metrics() if upto else None
-        lines = (
-            path.read_text(encoding="utf-8").splitlines()[1 : 1 + int((old["step"] <= upto).sum())] if old is not None else []
-        )
+        kept = 0 if old is None else int((old["step"] <= upto).sum())
+        lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + kept] if kept else []
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
         with path.open("a", encoding="utf-8", buffering=1) as file:

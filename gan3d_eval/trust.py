@@ -50,6 +50,8 @@ def kind_of(head: bytes, name: str, stream: BinaryIO | None = None) -> str | Non
     ----------
     head : bytes
         Its first `HEAD` bytes.
+    name : str
+        Its name, which decides where the content says nothing: logs, meshes.
     stream : BinaryIO, optional
         The open file, to look into archives.
     """

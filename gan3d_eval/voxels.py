@@ -23,25 +23,10 @@ from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_jso
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
 
-__all__ = [
-    "DATASET_FORMAT",
-    "MAX_RESOLUTION",
-    "VOXEL_SUFFIXES",
-    "VoxelError",
-    "VoxelSet",
-    "binarize",
-    "content_hash",
-    "file_hash",
-    "modelnet10",
-    "only_grids",
-    "pack",
-    "packed_bytes",
-    "parse_voxels",
-    "suffix_of",
-    "turn_up",
-    "unpack",
-    "volumes",
-]
+__all__ = [  # gan3d_model imports nothing of this package but this module and run_dir, so what it needs of others is here too
+    "MAX_RESOLUTION", "VOXEL_SUFFIXES", "VoxelError", "VoxelSet", "binarize", "content_hash", "file_hash", "modelnet10",
+    "only_grids", "pack", "packed_bytes", "parse_voxels", "suffix_of", "turn_up", "unpack", "volumes",
+]  # fmt: skip
 
 DATASET_FORMAT = 1
 COLUMNS = ["name", "class", "split", "source", "sha256", "occupied", "components", "flags"]
@@ -219,7 +204,9 @@ class VoxelSet:
                 by_class[str(label)] = {str(split): int(n) for split, n in splits.value_counts().sort_index().items()}
             facts = {"format": DATASET_FORMAT, "name": path.name, "resolution": self.resolution, "n": len(self)}
             facts["rejected"] = 0 if rejected is None else len(rejected)
-            facts |= self.info | {"counts": by_class, "sha256": content_hash(self.packed)}
+            # of a set that was taken from another, what that one's file says of itself is not true of this one
+            facts |= {key: value for key, value in self.info.items() if key not in {*facts, "expected_counts"}}
+            facts |= {"counts": by_class, "sha256": content_hash(self.packed)}
             if official := expected_counts(by_class):
                 facts["expected_counts"] = official
             write_json(temporary / "dataset.json", facts)
@@ -241,6 +228,13 @@ class VoxelSet:
     def sha256(self) -> str:
         """Hash of the grids in their order: the identity of a training set, of a sample set."""
         return content_hash(self.packed)
+
+    def mean_shape(self, block: int = 64) -> NDArray[np.float64]:
+        """Share of the shapes that occupy each voxel, `(d, d, d) float64`; the grids are unpacked a `block` at a time."""
+        total = np.zeros((self.resolution,) * 3)
+        for start in range(0, len(self), block):
+            total += self.grids(slice(start, start + block)).sum(axis=0)
+        return total / len(self)
 
     def identity(self) -> dict[str, Any]:
         """What a result says of its input: name of the file or dataset, hash, number of shapes; of samples, their step."""

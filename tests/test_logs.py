@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gan3d_eval import logs
 from gan3d_eval.logs import LogError, metric_of, read_log
 
 
@@ -81,6 +82,14 @@ def test_event_files_of_tensorboard_both_kinds_of_scalars(tmp_path):
 def test_what_is_no_log_is_refused(data, events, reason):
     with pytest.raises(LogError, match=reason):
         read_log(data, events)
+
+
+def test_a_log_of_too_many_steps_is_refused_and_not_cut(monkeypatch):
+    monkeypatch.setattr(logs, "MOST_ROWS", 3)
+    lines = [b"step,loss_d\n", *(b"%d,1\n" % i for i in range(4))]
+    assert len(read_log(b"".join(lines[:4]), False)[0]) == 3
+    with pytest.raises(LogError, match="more than 3 steps"):
+        read_log(b"".join(lines), False)
 
 
 @given(st.text(max_size=300))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gan3d_eval import provenance
 from gan3d_eval.check_run import check_run
 from gan3d_eval.run_dir import METRICS, Result, RunDir, RunDirError, new_run_id, producer
 from gan3d_eval.voxels import VoxelSet
@@ -290,6 +292,15 @@ def test_run_ids_say_what_they_are_and_the_producer_who_made_them():
     assert new_run_id("sofa", "paper", 3).startswith("sofa-paper-s3-20")
     assert new_run_id("../a b", "paper", 3).startswith("..-a-b-paper-s3-20")
     assert set(producer()) == {"name", "version", "commit", "dirty"}
+
+
+def test_a_repository_that_we_merely_lie_in_is_not_our_commit(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *arguments], check=True)
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages" / "provenance.py"))
+    assert (producer()["commit"], producer()["dirty"]) == (None, None)
 
 
 def test_the_contract_document_numbers_its_rules_one_to_eleven():

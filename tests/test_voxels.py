@@ -91,6 +91,19 @@ def test_a_dataset_directory_comes_back_as_it_was_written(tmp_path, grids):
         shapes.select(["a"], "test")
 
 
+def test_a_part_of_a_dataset_says_nothing_of_the_whole(tmp_path, grids):
+    whole = VoxelSet.open(make(tmp_path / "whole", grids))
+    whole.take([1]).write(tmp_path / "part")
+    info = VoxelSet.open(tmp_path / "part").info
+    assert (info["name"], info["n"], info["sha256"]) == ("part", 1, whole.take([1]).sha256)
+    assert {key for key in whole.info if key not in info} <= {"expected_counts"}
+
+
+def test_the_mean_shape_is_that_of_all_grids_in_whatever_blocks(grids):
+    shapes = VoxelSet.from_grids(grids)
+    assert np.array_equal(shapes.mean_shape(block=4), grids.mean(axis=0))
+
+
 def truncate(path):
     with (path / "voxels.npy").open("rb+") as file:
         file.truncate(200)
