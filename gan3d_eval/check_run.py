@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from gan3d_eval.contract import RUN_KEYS, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, read_arrays, read_json
-from gan3d_eval.provenance import RUN_KEYS, meta_faults, result_faults
 from gan3d_eval.run_dir import METRICS, RunDir, RunDirError
 
 __all__ = ["check_run"]
@@ -140,6 +140,8 @@ def _results(run: RunDir) -> Iterator[str]:
             yield f"results/{path.name} {'; '.join(faults)}"
         elif not path.stem.startswith(result["verb"]):
             yield f"results/{path.name} holds a result of {result['verb']}"
+        elif both := sorted(set(result["values"]) & set(result["absent"])):
+            yield f"results/{path.name}: {', '.join(both)} both given and absent"
 
     return _each((run.path / "results").glob("*.json"), check)
 

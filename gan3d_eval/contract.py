@@ -1,0 +1,53 @@
+"""What `run.json` and a result must hold (RUN_DIR.md, rules 2 and 8), and what is wrong with one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["FORMAT", "RUN_KEYS", "meta_faults", "result_faults"]
+
+FORMAT = 1
+"""Of `run.json` and of results."""
+STATUSES = ("running", "finished", "failed", "interrupted", "imported")
+RUN_KEYS = frozenset(
+    ("format run_id category resolution status created seed dataset grid prior producer software command").split()
+)
+RESULT_KEYS = frozenset(
+    ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
+)
+OBJECTS = ("dataset", "grid", "producer", "software")
+TEXTS = ("run_id", "category", "created")
+TEXTS_OF_DATASET = ("name", "path", "split", "sha256")
+
+
+def meta_faults(meta: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a `run.json` (rule 2): format, missing keys, status, types, resolution."""
+    if meta.get("format") != FORMAT:
+        return [f"has format {meta.get('format')!r}; this version reads {FORMAT}"]
+    faults = [f"lacks {', '.join(missing)}"] if (missing := sorted(RUN_KEYS - set(meta))) else []
+    if meta.get("status", "running") not in STATUSES:
+        faults.append(f"has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")
+    for key in OBJECTS:
+        if not isinstance(meta.get(key), dict | None):
+            faults.append(f"has {key} as {type(meta[key]).__name__}; expected an object or null")
+    dataset = meta["dataset"] if isinstance(meta.get("dataset"), dict) else {}
+    texts = {key: meta.get(key) for key in TEXTS} | {f"dataset.{key}": dataset.get(key) for key in TEXTS_OF_DATASET}
+    for key, value in texts.items():
+        if not isinstance(value, str | None):
+            faults.append(f"has {key} as {type(value).__name__}; expected a string or null")
+    classes = dataset.get("classes")
+    if not isinstance(classes, list | None) or not all(isinstance(name, str) for name in classes or []):
+        faults.append(f"has dataset.classes {classes!r}; expected a list of strings or null")
+    resolution = meta.get("resolution", 1)
+    if not isinstance(resolution, int) or resolution < 1:
+        faults.append(f"has resolution {resolution!r}; expected a positive integer")
+    return faults
+
+
+def result_faults(result: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a result's JSON (rule 8): missing keys, types."""
+    if missing := sorted(RESULT_KEYS - set(result)):
+        return [f"lacks {', '.join(missing)}"]
+    expected = {"verb": str, "protocol": str, "notes": list} | dict.fromkeys(("options", "values", "intervals", "absent"), dict)
+    return [f"has {key} as {type(result[key]).__name__}" for key, kind in expected.items() if type(result[key]) is not kind]
