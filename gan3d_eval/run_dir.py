@@ -111,7 +111,7 @@ class RunDir:
     def dataset_path(self) -> Path:
         """Where the run says that its dataset is; RunDirError if it names none."""
         if not (self.meta["dataset"] or {}).get("path"):
-            raise RunDirError(f"{self.path} names no dataset; pass one with --reference (classify-features: --dataset)")
+            raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR (classify-features: --dataset)")
         return Path(os.path.normpath(self.path / self.meta["dataset"]["path"]))
 
     def training_set(

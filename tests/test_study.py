@@ -145,16 +145,16 @@ def test_only_cells_that_exist_can_be_chosen():
 
 def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", Scale(2, 60, 1, 12, ("--batch-size", "8")))
-    columns = {name: of for name, of in COMPARED.items() if of[0] == "compare"}
-    study = dataclasses.replace(toy(gated="slides"), verbs={"compare": VERBS["compare"]}, columns=columns)
+    columns = {name: of for name, of in COMPARED.items() if of[0] == "curves"}
+    study = dataclasses.replace(toy(gated="slides"), verbs={"curves": VERBS["curves"]}, columns=columns)
     said = []
     with pytest.raises(Gan3dError, match="holds no judged run"):
         collect(study, "smoke", tmp_path)
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
     assert said == ["toy smoke: 1 of 1 runs to make", "gated, seed 0: done"]
     (row,) = collect(study, "smoke", tmp_path).to_dict("records")
-    assert (row["cell"], row["seed"], row["n"], row["n_train"]) == ("gated", 0, 12, 24)
-    assert 0 <= row["coverage_l1"] <= 1
+    assert (row["cell"], row["seed"], row["steps"], row["n_train"]) == ("gated", 0, 9, 24)
+    assert 0 <= row["d_updated_share"] <= 1
 
     path = tmp_path / "toy" / "smoke" / "gated-s0"
     before = (path / "metrics.csv").read_bytes()
@@ -164,7 +164,7 @@ def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, m
         checkpoint.unlink()  # as if it was killed before the first one
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
     assert len((path / "metrics.csv").read_bytes().splitlines()) == len(before.splitlines())
-    assert collect(study, "smoke", tmp_path)["coverage_l1"].tolist() == [row["coverage_l1"]]
+    assert collect(study, "smoke", tmp_path)["d_updated_share"].tolist() == [row["d_updated_share"]]
     run(study, dataset_dir, "smoke", tmp_path, 1, said.append)
     assert said[-1] == "toy smoke: 0 of 1 runs to make"
 
