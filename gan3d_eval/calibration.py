@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["ALPHA", "MEDIUM", "Calibrated", "authenticity", "c_t", "calibrate", "mann_whitney", "p_values", "verdict"]
+from gan3d_eval.provenance import wilson
+
+__all__ = ["ALPHA", "MEDIUM", "Calibrated", "authenticity", "c_t", "calibrate", "copied", "mann_whitney", "p_values", "verdict"]
 
 ALPHA = 0.05
 SMALL, MEDIUM = 0.44, 0.36
@@ -91,9 +93,8 @@ def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Cal
     low, high = np.quantile(again, [0.025, 0.975]) if bootstrap else (0.0, 0.0)
     if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
         intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
-    count = stats.binomtest(flagged, len(gen))
-    share, wide = count.proportion_ci(method="wilson"), count.proportion_ci(0.99, method="wilson")
-    intervals["flagged_share"] = {"low": share.low, "high": share.high, "kind": "95 % Wilson"}
+    intervals["flagged_share"] = wilson(flagged, len(gen))
+    wide = stats.binomtest(flagged, len(gen)).proportion_ci(0.99, method="wilson")
     limits = np.quantile(again, [0.005, 0.995]) if bootstrap else (0.0, 1.0)
     return Calibrated(values, intervals, (float(limits[0]), float(limits[1])), (wide.low, wide.high), p, q)
 
@@ -108,6 +109,14 @@ def _resampled(gen: Distances, null: Distances, times: int, random: np.random.Ge
     return again
 
 
+def copied(n: int, exact: int, leaks: tuple[int, int]) -> list[str]:
+    """That more of n samples are exact copies than leaks explain (`verdict`), as a reason; empty if not. Needs no distances."""
+    expected = (leaks[0] + 1) / (leaks[1] + 1)
+    if exact and stats.binomtest(exact, n, min(1.0, expected), alternative="greater").pvalue < 0.01:
+        return [f"{exact} of {n} samples are exact copies"]
+    return []
+
+
 def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, int]) -> tuple[str, list[str]]:
     """`copying`, `far-from-data`, `undecided` or `no-evidence-of-copying`, and why.
 
@@ -120,10 +129,7 @@ def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, 
     leaks : (int, int)
         Held-out shapes that are exact copies too, of so many: an honest sampler repeats as many of a data set with twins.
     """
-    reasons = []
-    expected = (leaks[0] + 1) / (leaks[1] + 1)
-    if exact and stats.binomtest(exact, n, min(1.0, expected), alternative="greater").pvalue < 0.01:
-        reasons.append(f"{exact} of {n} samples are exact copies")
+    reasons = copied(n, exact, leaks)
     for name, one in found.items():
         far, significant = one.values["a_far"], int((one.q <= ALPHA / len(found)).sum())
         if one.far[1] < 0.5 and far <= SMALL:

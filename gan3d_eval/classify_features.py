@@ -21,6 +21,7 @@ from scipy.sparse import csgraph
 from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.linear_svm import Products, choose_c, predict, products
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
+from gan3d_eval.provenance import wilson
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -146,8 +147,7 @@ def _accuracies(
     parts = {"accuracy": right} | ({"accuracy_without_leaks": right[~leaked]} if leaked.any() and not leaked.all() else {})
     for key, part in parts.items():
         values[key] = float(part.mean())
-        wilson = stats.binomtest(int(part.sum()), len(part)).proportion_ci(method="wilson")
-        intervals[key] = {"low": wilson.low, "high": wilson.high, "kind": "95 % Wilson"}
+        intervals[key] = wilson(int(part.sum()), len(part))
     return values, intervals
 
 

@@ -37,7 +37,6 @@ FIRST = ("n", "n_samples", "empty", "one_nna_l1", "ks_components", *MAIN, *MAIN_
 POOL = 1000  # shapes of a set that are drawn from: matrices of that size, whatever the set's
 MIN_N = 10
 COMPONENTS = 64  # features are projected on so many, at most n/2: a covariance needs more shapes than dimensions
-BLOCK = 64  # shapes that are unpacked at a time
 EMPTY = "only empty shapes in a draw"
 SHOWN = {
     "valid": "Valid volume: high", "coverage_l1": "COV, L1: high", "coverage_chamfer": "COV, Chamfer: high",
@@ -137,12 +136,10 @@ class _Pools:
         random, d = self.random(name), self.train.resolution
         if name in self.given:
             return _some(self.given[name], POOL, random)
-        share = _share(self.train)
+        share = self.train.mean_shape()
         if name == "mean-shape":
-            grids = np.repeat((share > 0.5)[None], self.n, axis=0)
-        else:
-            grids = random.random((self.n, d**3)) < share
-        return VoxelSet.from_grids(grids.reshape(self.n, d, d, d))
+            return VoxelSet.from_grids(np.repeat((share > 0.5)[None], self.n, axis=0))
+        return VoxelSet.from_grids(random.random((self.n, d, d, d)) < share)
 
     def drawn(self, name: str) -> NDArray[np.int64]:
         """Rows of the pool in each draw, `(draws, n)`; one draw if the pool is no larger than n."""
@@ -205,14 +202,6 @@ def _key(name: str, measure: str) -> str:
 def _some(shapes: VoxelSet, n: int, random: np.random.Generator) -> VoxelSet:
     """At most n of the shapes, in their order."""
     return shapes.take(np.sort(random.permutation(len(shapes))[:n]))
-
-
-def _share(train: VoxelSet) -> NDArray[np.float64]:
-    """Share of the shapes that occupy each voxel, `(d³,)`."""
-    total = np.zeros(train.resolution**3)
-    for i in range(0, len(train), BLOCK):
-        total += train.grids(slice(i, i + BLOCK)).reshape(-1, len(total)).sum(axis=0)
-    return total / len(train)
 
 
 def draw(run: RunDir, rows: pd.DataFrame, name: str = VERB) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan3d_eval.feature_metrics import radius
+from gan3d_eval.set_metrics import choices
 
 __all__ = ["drawn_mask", "manifolds_of_draws", "neighbours_of_draws"]
 
@@ -44,18 +45,18 @@ def neighbours_of_draws(
         raise ValueError(f"draws of {drawn.shape[1]} from {cross.shape}; expected as many as the {len(reference)} references")
     masks = drawn_mask(drawn, len(within))
     to_reference = cross.min(axis=1)
-    tied = cross == to_reference[:, None]
+    ties = cross == to_reference[:, None]
     apart = np.array(reference, np.float64)
     np.fill_diagonal(apart, np.inf)
     among = apart.min(axis=1)
     order, order_of_references = np.argsort(within, axis=1), np.argsort(cross.T, axis=1)
     of_set, of_references, mmd = _accuracies(
         masks, order, np.take_along_axis(within, order, 1).astype(np.float64), to_reference.astype(np.float64),
-        tied.sum(axis=1), order_of_references, np.take_along_axis(cross.T, order_of_references, 1).astype(np.float64),
+        ties.sum(axis=1), order_of_references, np.take_along_axis(cross.T, order_of_references, 1).astype(np.float64),
         among, (apart == among[:, None]).sum(axis=1),
     )  # fmt: skip
     missed = np.zeros((len(drawn), len(reference)))  # log of the probability that no drawn shape chooses a reference
-    chosen = tied / tied.sum(axis=1, keepdims=True)
+    chosen = choices(cross)
     for i in range(0, len(drawn), 64):
         weights = masks[i : i + 64].astype(np.float64)
         missed[i : i + 64] = weights @ np.log1p(-np.where(chosen < 1, chosen, 0))

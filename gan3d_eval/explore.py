@@ -23,7 +23,7 @@ from gan3d_eval.feature_map import MOST, feature_map
 from gan3d_eval.feature_map import draw as draw_map
 from gan3d_eval.latent import PATHS, Latents, LatentSpace, effects, iou, spherical
 from gan3d_eval.render import GENERATED, REAL, animation
-from gan3d_eval.run_dir import Gan3dError, Result, RunDir
+from gan3d_eval.run_dir import NO_DATA, Gan3dError, Result, RunDir
 from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelSet
@@ -40,7 +40,6 @@ ATTRIBUTES = {"extent_x": "width (x)", "extent_y": "depth (y)", "extent_z": "hei
 BASES, STRONGEST = 8, 6
 FRAMES = 14  # of the animation, from one shape to the next
 BOOTSTRAP = 2000
-NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 NO_TEST = "no held-out shapes at hand that do not stand in training too"
 Rows = list[dict[str, Any]]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.render import GENERATED, REAL, animation
-from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.run_dir import NO_DATA, Result, RunDir
 from gan3d_eval.sheets import FORMATS, Paper, Tile, pair_sheet, sheet
 from gan3d_eval.voxels import VoxelSet
 
@@ -23,7 +23,6 @@ PROGRESS_ROWS = 8
 PAIRS = 12
 THRESHOLDS, SWEPT = (0.1, 0.3, 0.5, 0.7, 0.9), 6
 TURNED, TURNS = 4, 36
-NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 
 
 class _Album:
@@ -130,7 +129,7 @@ def _thresholds(album: _Album, probabilities: NDArray[np.floating] | None) -> No
 
 def _progress(album: _Album, run: RunDir) -> None:
     """The same latents through training."""
-    steps = [name for name in run.sample_names() if name.isdigit()]
+    steps = [name for name in run.sample_names() if name.isdecimal()]
     if len(steps) < 2:
         album.absent["progress"] = "fewer than two sample files from training"
         return

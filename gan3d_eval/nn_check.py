@@ -20,7 +20,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.cache import NO_CACHE, Cache
-from gan3d_eval.calibration import ALPHA, MEDIUM, Calibrated, authenticity, c_t, calibrate, mann_whitney, p_values, verdict
+from gan3d_eval.calibration import (
+    ALPHA,
+    MEDIUM,
+    Calibrated,
+    authenticity,
+    c_t,
+    calibrate,
+    copied,
+    mann_whitney,
+    p_values,
+    verdict,
+)
 from gan3d_eval.canaries import CANARIES, COPIES
 from gan3d_eval.cells import cells
 from gan3d_eval.distances import Spread, in_process, nearest
@@ -122,8 +133,10 @@ def nn_check(
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
     absent |= {} if raw_why or embed else {"a_far/feature": NO_FEATURES}
-    if reason:
-        values["verdict"] = "undecided" if values["n_judged"] else "far-from-data"
+    if reason:  # with some held-out shapes, if few, exact copies can still be too many
+        copies = copied(values["n"], values["exact_copies"], _leaks(values))
+        values["verdict"] = "copying" if copies else "undecided" if values["n_judged"] else "far-from-data"
+        reason = "; ".join([*copies, reason])
     why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
     if not reason and not raw_why:
         values |= _more(rows, null_kind, train, {"generated": gen} | sets, seed)
@@ -194,6 +207,11 @@ def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) ->
     return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 
+def _leaks(values: dict[str, Any]) -> tuple[int, int]:
+    """Held-out shapes that stand in the training set, of so many that could be judged."""
+    return values["null_in_train"], values["null_in_train"] + values["n_null"]
+
+
 def _judge(
     rows: pd.DataFrame, null_kind: str, values: dict[str, Any], intervals: dict[str, Any], absent: dict[str, str],
     bootstrap: int, seed: int,
@@ -221,10 +239,8 @@ def _judge(
     rows.loc[gen, "q"], rows.loc[gen, "flagged"] = found["l1"].q, found["l1"].p <= ALPHA
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]
-    leaks = values["null_in_train"], values["null_in_train"] + len(null)
-    name, reasons = verdict(
-        {name: found[name] for name in DISTANCES if name in found}, values["n"], values["exact_copies"], leaks
-    )
+    judging = {name: found[name] for name in DISTANCES if name in found}
+    name, reasons = verdict(judging, values["n"], values["exact_copies"], _leaks(values))
     if refused > 0.5 and name != "copying":
         name, reasons = "far-from-data", [f"{refused:.0%} of the samples are empty or too small to judge"]
     values["verdict"] = name

@@ -18,7 +18,7 @@ from gan3d_eval.contract import FORMAT
 from gan3d_eval.files import safe_name
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["Result", "dataset_record", "new_run_id", "producer", "software", "utc_now", "variants"]
+__all__ = ["Result", "dataset_record", "new_run_id", "producer", "software", "utc_now", "variants", "wilson"]
 
 
 def utc_now() -> str:
@@ -52,6 +52,14 @@ def producer() -> dict[str, Any]:
 def variants(values: Mapping[str, Any]) -> list[str]:
     """The variants of keys `<key>/<variant>` among a result's values, in their order: columns beside the one of `<key>`."""
     return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
+
+
+def wilson(k: int, n: int) -> dict[str, Any]:
+    """95 % Wilson interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
+    from scipy import stats
+
+    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return {"low": float(interval.low), "high": float(interval.high), "kind": "95 % Wilson"}
 
 
 def new_run_id(category: str, recipe: str, seed: int | None) -> str:

@@ -25,6 +25,7 @@ from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, 
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
+    "NO_DATA",
     "Gan3dError",
     "Result",
     "RunDir",
@@ -42,6 +43,7 @@ METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
 ).split()
 FINAL = "final"
+NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 
 
 class RunDirError(Gan3dError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coverage", "jensen_shannon", "kolmogorov_smirnov", "minimum_matching_distance", "one_nn_accuracy"]
+__all__ = ["choices", "coverage", "jensen_shannon", "kolmogorov_smirnov", "minimum_matching_distance", "one_nn_accuracy"]
 
 Matrix = NDArray[np.floating] | NDArray[np.integer]
 
@@ -26,9 +26,18 @@ def coverage(gen_ref: Matrix) -> float:
         Distances from each generated shape to each reference. Of equally near references one is chosen at random, and the
         expectation over these choices is returned.
     """
+    return float(1 - np.prod(1 - choices(gen_ref), axis=0).mean())
+
+
+def choices(gen_ref: Matrix) -> NDArray[np.float64]:
+    """Probability that each generated shape chooses each reference as nearest, `(m, n)`; 0 throughout where all are as near.
+
+    An empty shape is as far from every other under Jaccard and Chamfer distances: were it to choose at random, a generator of
+    nothing else would cover 63 % of the references.
+    """
     nearest = gen_ref == gen_ref.min(axis=1, keepdims=True)
-    chosen = nearest / nearest.sum(axis=1, keepdims=True)
-    return float(1 - np.prod(1 - chosen, axis=0).mean())
+    ties = nearest.sum(axis=1, keepdims=True)
+    return np.where((ties == gen_ref.shape[1]) & (ties > 1), 0, nearest / ties)
 
 
 def minimum_matching_distance(gen_ref: Matrix) -> float:

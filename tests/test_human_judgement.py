@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan3d_eval.human.judgement import bradley_terry, clustered, detection, krippendorff_alpha, resamples, wilson
+from gan3d_eval.human.judgement import bradley_terry, clustered, detection, krippendorff_alpha, resamples
+from gan3d_eval.provenance import wilson
 
 
 def test_wilson_of_five_in_ten_is_as_published():

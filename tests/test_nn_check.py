@@ -91,6 +91,14 @@ def test_too_few_held_out_shapes_are_no_null(box_sets):
     train, test, gen = box_sets
     result, _ = nn_check(train, test.take(np.arange(10)), gen)
     assert "at least 20 are needed" in result.absent["z_u"]
+    assert result.values["verdict"] == "undecided"
+
+
+def test_exact_copies_are_told_with_few_held_out_shapes_too(box_sets):
+    train, test, _ = box_sets
+    result, _ = nn_check(train, test.take(np.arange(10)), train.take(np.arange(30)))
+    assert result.values["verdict"] == "copying"
+    assert result.notes[0].startswith("copying: 30 of 30 samples are exact copies; 8 usable held-out shapes")
 
 
 def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(box_sets):

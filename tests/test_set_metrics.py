@@ -29,9 +29,11 @@ def test_each_reference_is_matched_not_each_sample():
 
 
 def test_equally_near_references_share_a_sample():
-    twins = distances([0], [1, -1])  # either could be chosen: the expectation is half of them
-    assert coverage(twins) == 0.5
-    assert coverage(distances([0, 0], [1, -1])) == pytest.approx(0.75)  # chosen by at least one of two
+    twins = distances([0], [1, -1, 5])  # either could be chosen: the expectation is one of three
+    assert coverage(twins) == pytest.approx(1 / 3)
+    assert coverage(distances([0, 0], [1, -1, 5, 5])) == pytest.approx(0.75 / 2)  # chosen by at least one of two
+    assert coverage(distances([0, 0, 7], [1, -1])) == 0.5  # what is as near to all is near to none: an empty shape
+    assert coverage(distances([3], [1])) == 1
 
 
 def test_one_nn_accuracy_of_sets_that_are_apart_mixed_and_equal():

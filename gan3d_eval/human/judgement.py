@@ -13,15 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special, stats
 
-__all__ = ["bradley_terry", "clustered", "detection", "krippendorff_alpha", "resamples", "wilson"]
+__all__ = ["bradley_terry", "clustered", "detection", "krippendorff_alpha", "resamples"]
 
 Floats = NDArray[np.float64]
-
-
-def wilson(k: int, n: int) -> dict[str, Any]:
-    """95 % Wilson interval of k of n, as if answers were independent."""
-    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
-    return {"low": float(interval.low), "high": float(interval.high), "kind": "95 % Wilson"}
 
 
 def clustered(influence: Floats, raters: ArrayLike, shapes: ArrayLike) -> tuple[Floats, int]:

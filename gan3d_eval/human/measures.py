@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from gan3d_eval.human.judgement import bradley_terry, clustered, detection, krippendorff_alpha, resamples, wilson
+from gan3d_eval.human.judgement import bradley_terry, clustered, detection, krippendorff_alpha, resamples
 from gan3d_eval.human.study import DATA
+from gan3d_eval.provenance import wilson
 
 __all__ = ["BOOTSTRAP", "MIN_RATERS", "Measured", "measure"]
 
