@@ -30,8 +30,17 @@ __all__ = ["Grids", "Judgement", "judge"]
 
 Grids: TypeAlias = "VoxelSet | NDArray[np.generic] | Path | str"
 """A `VoxelSet`; an array `(n, d, d, d)` in any encoding that `import-run` knows; a file of such; a dataset directory."""
-SHOWN = {"exact_copies": "exact copies", "flagged_share": "share flagged (5 % expected)", "a_far": "A (½: an honest sampler)"}
-MEASURES = {"one_nna_l1": "1-NNA (½: like real)", "coverage_l1": "COV", "mmd_jaccard": "MMD", "valid": "valid share"}
+SHOWN = {
+    "exact_copies": "exact copies",
+    "flagged_share": "share flagged, L1 (5 % expected)",
+    "a_far": "A, L1 (½: an honest sampler)",
+}
+MEASURES = {
+    "one_nna_l1": "1-NNA, L1 (½: like real)",
+    "coverage_l1": "COV, L1",
+    "mmd_jaccard": "MMD, Jaccard",
+    "valid": "valid share",
+}
 
 
 @dataclasses.dataclass(frozen=True)
