@@ -100,7 +100,7 @@ def command_of(task: Task) -> list[str]:
     """Arguments of the `train` that makes a run."""
     cell, scale = task.cell, task.study.scale(task.scale)
     classes = [cell.category] if cell.category else []
-    epochs = math.ceil(scale.seen / len(VoxelSet.open(task.source).select(classes, "train")))
+    epochs = math.ceil(cell.length * scale.seen / len(VoxelSet.open(task.source).select(classes, "train")))
     every = str(max(1, epochs // 10))
     width, seed = str(max(1, round(cell.width * scale.base_channels))), str(task.seed)
     return [

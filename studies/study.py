@@ -56,6 +56,8 @@ class Cell:
     """Cell that this one is compared with, seed by seed; empty compares with none."""
     width: float = 1.0
     """Of both players, as a multiple of the scale's."""
+    length: float = 1.0
+    """Of the training, as a multiple of the scale's."""
 
 
 @dataclasses.dataclass(frozen=True)

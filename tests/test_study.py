@@ -297,7 +297,7 @@ def more_shapes(tmp_path_factory):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
     study = named(name)
-    if name == "categories":  # twelve cells, alike but for class and recipe
+    if name == "categories":  # sixteen cells, alike but for class and recipe
         study = study.only(["dresser-stable", "dresser-slides", "dresser-paper"])
     run(study, None if name == "voxelization" else more_shapes, "smoke", tmp_path / "runs", 2, quiet)
     (tmp_path / f"{name}.md").write_text("<!-- smoke -->\n\n<!-- end smoke -->\n")
