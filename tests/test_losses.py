@@ -43,8 +43,8 @@ def test_the_generator_wins_by_being_called_real():
 
 
 def test_accuracy_counts_both_kinds_and_a_logit_of_zero_is_no_decision():
-    right = judged_right(torch.tensor([1.0, 1.0, -1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.0, -3.0, -1.0]))
-    assert right.tolist() == [2, 3]
+    right = judged_right(torch.tensor([1.0, 1.0, 3.0, -1.0, 0.0]), torch.tensor([-1.0, 2.0, 0.0, -3.0, -1.0, -1.0]))
+    assert right.tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(("right", "open_"), [(0, True), (159, True), (160, True), (161, False), (200, False)])
@@ -90,12 +90,14 @@ def test_streams_are_functions_of_their_key_alone():
     draws = {torch.rand(3, generator=stream(*key)).numpy().tobytes() for key in keys}
     assert len(draws) == len(keys)
     assert torch.equal(torch.rand(3, generator=stream(0, "a", 1)), torch.rand(3, generator=stream(0, "a", 1)))
+    assert torch.equal(torch.rand(3, generator=stream(0, "a")), torch.rand(3, generator=stream(0, "a", 0)))
 
 
 def test_annealed_labels_move_to_one_and_zero_and_stay_there():
     config = TrainConfig(label_anneal=0.5)
     start, middle, end = (draw_labels(config, 1000, stream(0, "labels"), progress) for progress in (0.0, 0.25, 0.6))
     assert torch.equal(start[0], draw_labels(TrainConfig(), 1000, stream(0, "labels"), 0.9)[0])
+    assert torch.equal(start[0], draw_labels(config, 1000, stream(0, "labels"))[0])
     assert torch.allclose(middle[0] - 1, (start[0] - 1) / 2, atol=1e-6)
     assert torch.allclose(middle[1], start[1] / 2)
     assert end[0].unique().tolist() == [1.0]
@@ -103,7 +105,16 @@ def test_annealed_labels_move_to_one_and_zero_and_stay_there():
 
 
 def test_the_gradient_penalty_of_a_linear_judge_is_half_its_squared_slope():
-    """D(x) = ⟨w, x⟩ has the gradient w everywhere."""
-    w = torch.randn(4, 4, 4)
+    """D(x) = ⟨w, x⟩ has the gradient w everywhere; so the penalty, ½‖w‖², has the gradient w in w."""
+    w = torch.randn(4, 4, 4).requires_grad_()
     real = torch.rand(3, 4, 4, 4).requires_grad_()
-    assert gradient_penalty((real * w).flatten(1).sum(1), real).item() == pytest.approx(0.5 * w.square().sum().item(), rel=1e-5)
+    penalty = gradient_penalty((real * w).flatten(1).sum(1), real)
+    assert penalty.item() == pytest.approx(0.5 * w.square().sum().item(), rel=1e-5)
+    penalty.backward()
+    assert torch.allclose(w.grad, w.detach(), atol=1e-6)
+
+
+def test_labels_of_generated_shapes_fill_a_range_that_does_not_begin_at_zero():
+    fake = draw_labels(TrainConfig(fake_low=0.1, fake_high=0.3), 1000, stream(0, "labels"))[1]
+    assert 0.1 <= fake.min() < 0.11
+    assert 0.29 < fake.max() <= 0.3

@@ -53,9 +53,13 @@ def test_a_generator_that_repeats_one_reference_is_not_perfect_wherever_that_sta
     assert on_ref >= 5 / 8
 
 
-def test_one_nn_accuracy_refuses_sets_of_unequal_size():
+@pytest.mark.parametrize(
+    "sizes", [(2, (2, 3), 3), (1, (2, 2), 2), (3, (2, 2), 2), (2, (2, 2), 1), (2, (2, 2), 3), (3, (3, 2), 3)]
+)
+def test_one_nn_accuracy_refuses_sets_of_unequal_size(sizes):
+    gen, cross, ref = sizes
     with pytest.raises(ValueError, match="1-NNA needs sets of equal size"):
-        one_nn_accuracy(np.zeros((2, 2)), np.zeros((2, 3)), np.zeros((3, 3)))
+        one_nn_accuracy(np.zeros((gen, gen)), np.zeros(cross), np.zeros((ref, ref)))
 
 
 @given(st.lists(st.integers(0, 6), min_size=3, max_size=8), st.integers(0, 2**32 - 1))
