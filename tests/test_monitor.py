@@ -63,16 +63,18 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_lines_that_stay_are_not_mixed_wit
 
 
 def test_a_terminal_that_is_gone_costs_no_training(monkeypatch):
+    tried = []
+
     class Gone:
         def write(self, text):
+            tried.append(text)
             raise BrokenPipeError
 
-    def say(line):
-        raise BrokenPipeError
-
     monkeypatch.setattr("sys.stderr", Gone())
-    for live in (True, False):
-        progress = Progress(say, live)
+    for live, writes in ((True, 3), (False, 2)):
+        tried.clear()
+        progress = Progress(Gone().write, live)
         progress.show(1.0, "epoch 10/10")
         progress.say("warning: collapsed")
         progress.end()
+        assert len(tried) == writes
