@@ -76,7 +76,7 @@ def main() -> None:
     \b
     Start here:   python cli.py demo
     Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 64
-                  RUN=$(python cli.py train datasets/sofa --recipe slides)
+                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable)
     Judge it:     python cli.py nn-check $RUN && python cli.py report $RUN
     """
 
