@@ -94,9 +94,9 @@ def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Cal
     if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
         intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
     intervals["flagged_share"] = wilson(flagged, len(gen))
-    wide = stats.binomtest(flagged, len(gen)).proportion_ci(0.99, method="wilson")
+    wide = wilson(flagged, len(gen), 0.99)
     limits = np.quantile(again, [0.005, 0.995]) if bootstrap else (0.0, 1.0)
-    return Calibrated(values, intervals, (float(limits[0]), float(limits[1])), (wide.low, wide.high), p, q)
+    return Calibrated(values, intervals, (float(limits[0]), float(limits[1])), (wide["low"], wide["high"]), p, q)
 
 
 def _resampled(gen: Distances, null: Distances, times: int, random: np.random.Generator) -> Distances:

@@ -122,7 +122,7 @@ def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
     return f"{text} {around} {interval['kind']}" if kind and interval else text + around
 
 
-def aligned(rows: list[list[str]]) -> str:
+def in_columns(rows: list[list[str]]) -> str:
     """Rows of as many cells as lines of columns, the first as wide as the keys of single values."""
     widths = [22, *(max(map(len, cells)) for cells in list(zip(*rows, strict=True))[1:])]
     return "\n".join(" ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -145,7 +145,7 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool, first: Collec
         cells = [
             [key, *(shown(result, name) for name in (key, *(f"{key}/{c}" for c in columns)))] for key in told if key in wide
         ]
-        click.echo(aligned([["", result["options"]["column"], *columns], *cells]))
+        click.echo(in_columns([["", result["options"]["column"], *columns], *cells]))
     if len(rows) > len(told):
         click.echo(f"{'not shown':22} {len(rows) - len(told)} further rows: --json, or the report")
     for reason in dict.fromkeys(result["absent"].values()):

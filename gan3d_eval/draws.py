@@ -56,7 +56,7 @@ def neighbours_of_draws(
         among, (apart == among[:, None]).sum(axis=1),
     )  # fmt: skip
     missed = np.zeros((len(drawn), len(reference)))  # log of the probability that no drawn shape chooses a reference
-    chosen = choices(cross)
+    chosen = choices(ties)
     for i in range(0, len(drawn), 64):
         weights = masks[i : i + 64].astype(np.float64)
         missed[i : i + 64] = weights @ np.log1p(-np.where(chosen < 1, chosen, 0))

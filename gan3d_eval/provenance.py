@@ -54,12 +54,12 @@ def variants(values: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
 
 
-def wilson(k: int, n: int) -> dict[str, Any]:
-    """95 % Wilson interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
+def wilson(k: int, n: int, level: float = 0.95) -> dict[str, Any]:
+    """Wilson's interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
     from scipy import stats
 
-    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
-    return {"low": float(interval.low), "high": float(interval.high), "kind": "95 % Wilson"}
+    interval = stats.binomtest(k, n).proportion_ci(level, method="wilson")
+    return {"low": float(interval.low), "high": float(interval.high), "kind": f"{100 * level:g} % Wilson"}
 
 
 def new_run_id(category: str, recipe: str, seed: int | None) -> str:

@@ -26,18 +26,20 @@ def coverage(gen_ref: Matrix) -> float:
         Distances from each generated shape to each reference. Of equally near references one is chosen at random, and the
         expectation over these choices is returned.
     """
-    return float(1 - np.prod(1 - choices(gen_ref), axis=0).mean())
+    nearest = gen_ref == gen_ref.min(axis=1, keepdims=True)
+    return float(1 - np.prod(1 - choices(nearest), axis=0).mean())
 
 
-def choices(gen_ref: Matrix) -> NDArray[np.float64]:
-    """Probability that each generated shape chooses each reference as nearest, `(m, n)`; 0 throughout where all are as near.
+def choices(nearest: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Probability that each generated shape chooses each reference, from which ones are nearest to it: `(m, n)` both.
+
+    One of equally near references is chosen at random, and none where all are as near.
 
     An empty shape is as far from every other under Jaccard and Chamfer distances: were it to choose at random, a generator of
     nothing else would cover 63 % of the references.
     """
-    nearest = gen_ref == gen_ref.min(axis=1, keepdims=True)
     ties = nearest.sum(axis=1, keepdims=True)
-    return np.where((ties == gen_ref.shape[1]) & (ties > 1), 0, nearest / ties)
+    return np.where((ties == nearest.shape[1]) & (ties > 1), 0, nearest / ties)
 
 
 def minimum_matching_distance(gen_ref: Matrix) -> float:
