@@ -104,8 +104,8 @@ class Generator(nn.Module):
         widths = channels(resolution, base_channels, inner_size)
         layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], inner_size, bias=False)]  # (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise(widths):  # (B, 256, 8, 8, 8), (B, 128, 16, …), (B, 64, 32, …)
-            layers += [BatchNorm(before), nn.ReLU(), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
-        layers += [BatchNorm(widths[-1]), nn.ReLU(), LastConv(widths[-1], bias)]
+            layers += [BatchNorm(before), nn.ReLU(inplace=True), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
+        layers += [BatchNorm(widths[-1]), nn.ReLU(inplace=True), LastConv(widths[-1], bias)]
         self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Discriminator(nn.Module):
         blocks = []  # (B, 64, 32, 32, 32), (B, 128, 16, …), (B, 256, 8, …), (B, 512, 4, 4, 4)
         for before, after in itertools.pairwise([1, *widths]):
             conv = FirstConv(after) if before == 1 else nn.Conv3d(before, after, 4, 2, 1, bias=False)
-            blocks.append(nn.Sequential(conv, BatchNorm(after), nn.LeakyReLU(0.2)))
+            blocks.append(nn.Sequential(conv, BatchNorm(after), nn.LeakyReLU(0.2, inplace=True)))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv3d(widths[-1], 1, inner_size, bias=bias)  # (B, 1, 1, 1, 1)
         if spectral_norm:
