@@ -27,9 +27,9 @@ FAILURES = {
     "stable, or resume from an earlier checkpoint",
     "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it has won, and G learns little from it. "
     "Lower --lr-d, keep the gate at 0.8, or add --instance-noise 0.1",
-    "empty": "G's shapes are empty: occupancy {occupancy:.4f} for {steps} steps, the data's {data:.4f}. Start again with a "
+    "empty": "G's shapes are empty: occupancy {occupancy:.4f} {when}, the data's {data:.4f}. Start again with a "
     "lower --lr-g or --recipe stable; see with `audit` that the data's shapes are not tiny",
-    "cube-like": "G fills the grid: occupancy {occupancy:.3f} for {steps} steps, the data's {data:.3f}. D is too weak or too "
+    "cube-like": "G fills the grid: occupancy {occupancy:.3f} {when}, the data's {data:.3f}. D is too weak or too "
     "strong to teach it: see acc_d in the log, and try --recipe stable",
     "collapsed": "G's samples hardly differ: mean Jaccard distance {found:.3f}, the data's {data:.3f}. Raise --batch-size, or "
     "try --mirror and --r1 1",
@@ -77,11 +77,7 @@ class Detectors:
             found += self._fire("gate-deadlock", **facts)
         if acc > WON:
             found += self._fire("d-saturated", **facts)
-        if ratio < EMPTY:
-            found += self._fire("empty", **facts)
-        if ratio > FULL:
-            found += self._fire("cube-like", **facts)
-        return found
+        return found + self._see_occupancy(occupancy, f"for {WINDOW} steps")
 
     def see_samples(self, packed: NDArray[np.uint8], step: int) -> list[tuple[str, str]]:
         """Take packed progress samples, `(n, ⌈d³/8⌉) uint8`; return new failures."""
@@ -90,7 +86,16 @@ class Detectors:
             return self._fire("collapsed", found=found, data=self.diversity)
         return []
 
-    def _fire(self, name: str, **facts: float) -> list[tuple[str, str]]:
+    def see_final(self, occupancy: float) -> list[tuple[str, str]]:
+        """Take the mean occupancy of what the training leaves (G may have fallen within the window); return new failures."""
+        return self._see_occupancy(occupancy, "in the samples at the end")
+
+    def _see_occupancy(self, occupancy: float, when: str) -> list[tuple[str, str]]:
+        ratio = occupancy / self.occupancy
+        name = "empty" if ratio < EMPTY else "cube-like" if ratio > FULL else ""
+        return self._fire(name, occupancy=occupancy, data=self.occupancy, when=when) if name else []
+
+    def _fire(self, name: str, **facts: float | str) -> list[tuple[str, str]]:
         if name in self.fired:
             return []
         self.fired.append(name)
@@ -139,6 +144,11 @@ class Watch:
     def samples(self, shapes: VoxelSet, step: int) -> None:
         """Take progress samples."""
         for name, text in self.detectors.see_samples(shapes.packed, step):
+            self._tell(name, text, step)
+
+    def final(self, shapes: VoxelSet, step: int) -> None:
+        """Take the samples of a training that is over."""
+        for name, text in self.detectors.see_final(float(shapes.volume.mean()) / shapes.resolution**3):
             self._tell(name, text, step)
 
     def _tell(self, name: str, text: str, step: int) -> None:

@@ -126,6 +126,7 @@ def _lead(
             steps = _loop(players, shapes, run, first, ledger, stopped, team)
         progress.end()
         draw_samples(players, run, "final", evaluation_latents(config), steps, force=True)
+        watch.final(run.samples("final"), steps)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)

@@ -42,6 +42,16 @@ def test_a_single_bad_batch_is_no_failure_and_neither_is_the_beginning():
     assert names([{"occupancy_g": 0.5}] * 9) == []
 
 
+def test_a_fall_within_the_last_steps_shows_in_what_the_training_leaves():
+    detectors = Detectors(0.05, 0.8, warmup=10)
+    assert detectors.see_final(0.04) == []
+    [(name, text)] = detectors.see_final(0.0001)
+    assert name == "empty"
+    assert "occupancy 0.0001 in the samples at the end, the data's 0.0500" in text
+    assert detectors.see_final(0.0001) == []  # once is enough
+    assert [name for name, _ in detectors.see_final(0.5)] == ["cube-like"]
+
+
 def test_a_loss_that_is_not_finite_is_divergence_at_once():
     assert names([{}, {"loss_g": float("nan")}]) == ["diverged"]
 
@@ -67,7 +77,7 @@ def test_samples_that_hardly_differ_are_a_collapse(grids):
 
 
 def test_every_diagnosis_can_be_written():
-    facts = {"steps": 50, "acc": 0.9, "occupancy": 0.1, "data": 0.2, "found": 0.1}
+    facts = {"steps": 50, "acc": 0.9, "occupancy": 0.1, "data": 0.2, "found": 0.1, "when": "now"}
     assert all(text.format(**facts) for text in FAILURES.values())
 
 
@@ -90,6 +100,15 @@ def test_a_failure_is_told_written_to_the_run_and_can_stop_it(new_run, monkeypat
     (failure,) = stopped.meta["failures"]
     assert failure["name"] == "collapsed"
     assert int(stopped.checkpoints()[-1].stem) == failure["step"]
+
+
+def test_a_training_that_leaves_other_volumes_than_the_datas_says_so(new_run, monkeypatch):
+    monkeypatch.setattr("gan3d_model.detectors.FULL", 1e-9)  # whatever G makes is too large
+    monkeypatch.setattr("gan3d_model.detectors.WINDOW", 10**6)  # no row is judged
+    config, shapes, run = new_run
+    done = train(dataclasses.replace(config, epochs=1), shapes, run, "cpu", lambda line: None)
+    assert [failure["name"] for failure in done.meta["failures"]] == ["cube-like"]
+    assert "at the end" in done.meta["failures"][0]["diagnosis"]
 
 
 def test_an_unknown_failure_to_stop_on_is_refused(new_run):
