@@ -23,7 +23,8 @@ from gan3d_eval.foreign_shapes import shapes_of
 from gan3d_eval.import_run import gather
 from gan3d_eval.nn_check import nn_check
 from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set, given
-from gan3d_eval.run_dir import Result, RunDir, RunDirError, new_run_id, producer, software
+from gan3d_eval.provenance import Result, imported_record
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["Grids", "Judgement", "judge"]
@@ -84,17 +85,7 @@ class Judgement:
 
     def write(self, path: Path | str) -> RunDir:
         """Make a run directory with samples, results and figures, that `report` and every verb can read."""
-        run = RunDir.create(
-            Path(path),
-            {
-                "run_id": new_run_id("judged", "imported", None), "category": "judged", "resolution": self.gen.resolution,
-                "status": "imported", "seed": None, "dataset": None, "prior": None,
-                "grid": dict.fromkeys(("axes", "up", "fill", "longest_side", "threshold")),
-                "producer": {"name": None, "version": None, "commit": None, "dirty": None},
-                "imported": {"source": "Python", "by": producer(), "notes": self.notes},
-                "software": software("numpy"), "command": sys.argv,
-            },
-        )  # fmt: skip
+        run = RunDir.create(Path(path), imported_record("judged", self.gen.resolution, "Python", self.notes, sys.argv))
         run.write_samples("final", occupancy=np.asarray(self.gen.packed), names=np.array(self.gen.names))
         run.write_result(self.novelty, self.samples)
         if self.realism and self.measures is not None:

@@ -94,7 +94,7 @@ def _config(run: RunDir) -> Iterator[str]:
 
 
 def _metrics(run: RunDir) -> Iterator[str]:
-    log = run.metrics()
+    log = run.metrics(checked=False)
     if log is None:
         return
     if unknown := sorted(set(log.columns) - set(METRICS)):

@@ -22,7 +22,8 @@ from gan3d_eval.foreign_shapes import Shapes, shapes_of
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
 from gan3d_eval.logs import LogError, read_log
 from gan3d_eval.orientation import AS_THEY_LIE, Orientation, by_support, by_training_set, given
-from gan3d_eval.run_dir import RunDir, RunDirError, dataset_record, new_run_id, producer, software
+from gan3d_eval.provenance import dataset_record, imported_record
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["Imported", "gather"]
@@ -72,17 +73,9 @@ class Imported:
         """
         record = dataset_record(target, self.train, self.dataset, self.classes) if self.train and self.dataset else None
         category = "-".join(self.classes) or (record or {}).get("name") or self.source.name.split(".")[0] or "imported"
-        run = RunDir.create(
-            target,
-            {
-                "run_id": new_run_id(category, "imported", None), "category": category,
-                "resolution": self.resolution or resolution, "status": "imported", "seed": None,
-                "dataset": record, "grid": self._grid(), "prior": None,
-                "producer": {"name": None, "version": None, "commit": None, "dirty": None},
-                "imported": {"source": self.source.name, "by": producer(), "notes": self.notes} | self.facts,
-                "software": software("numpy"), "command": command,
-            },
-        )  # fmt: skip
+        size, name = self.resolution or resolution, self.source.name
+        meta = imported_record(category, size, name, self.notes, command, self.facts, record, self._grid())
+        run = RunDir.create(target, meta)
         try:
             if self.shapes:
                 self.shapes.write(run)
@@ -96,7 +89,7 @@ class Imported:
 
     def _grid(self) -> dict[str, Any]:
         """How the grids lie and where they were cut, as far as that is known."""
-        facts: dict[str, Any] = {"axes": None, "up": None, "fill": None, "longest_side": None}
+        facts: dict[str, Any] = {}
         if self.orientation and self.orientation.decided:
             theirs = (self.train.info.get("grid") or {}) if self.train else {"axes": "xyz", "up": "z"}
             facts |= {key: theirs.get(key) for key in ("axes", "up")}

@@ -18,7 +18,7 @@ from gan3d_eval.contract import FORMAT
 from gan3d_eval.files import safe_name
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["Result", "dataset_record", "new_run_id", "producer", "software", "utc_now", "variants", "wilson"]
+__all__ = ["Result", "dataset_record", "imported_record", "new_run_id", "producer", "software", "utc_now", "variants", "wilson"]
 
 
 def utc_now() -> str:
@@ -66,6 +66,21 @@ def new_run_id(category: str, recipe: str, seed: int | None) -> str:
     """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
     seeded = "" if seed is None else f"-s{seed}"
     return f"{safe_name(category)}-{recipe}{seeded}-{utc_now().replace('-', '').replace(':', '')}"
+
+
+def imported_record(
+    category: str, resolution: int | None, source: str, notes: list[str], command: list[str],
+    facts: Mapping[str, Any] | None = None, dataset: dict[str, Any] | None = None, grid: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The `run.json` of shapes that somebody else made: what is not known is null; `facts` of the import go beside its notes."""
+    return {
+        "run_id": new_run_id(category, "imported", None), "category": category, "resolution": resolution, "status": "imported",
+        "seed": None, "dataset": dataset, "prior": None,
+        "grid": dict.fromkeys(("axes", "up", "fill", "longest_side", "threshold")) | dict(grid or {}),
+        "producer": {"name": None, "version": None, "commit": None, "dirty": None},
+        "imported": {"source": source, "by": producer(), "notes": notes} | dict(facts or {}),
+        "software": software("numpy"), "command": command,
+    }  # fmt: skip
 
 
 def dataset_record(run: Path, train: VoxelSet, dataset: Path, classes: list[str]) -> dict[str, Any]:

@@ -36,7 +36,6 @@ __all__ = [
     "producer",
     "refuse_target",
     "software",
-    "utc_now",
 ]
 
 METRICS = (
@@ -214,8 +213,11 @@ class RunDir:
 
     # --- training log (rule 4) and checkpoints (rule 7) ----------------------------------------------------------------
 
-    def metrics(self) -> pd.DataFrame | None:
-        """`metrics.csv`, or None if there is none. A last line without newline is still being written, and is ignored."""
+    def metrics(self, checked: bool = True) -> pd.DataFrame | None:
+        """`metrics.csv`, if there is one, without a last line that is still being written (it has no newline).
+
+        RunDirError if it is no table with a column `step` or, if `checked`, holds text or a row without a step.
+        """
         path = self.path / "metrics.csv"
         if not path.is_file():
             return None
@@ -226,6 +228,11 @@ class RunDir:
             raise RunDirError(f"{path} cannot be read: {fault}") from None
         if "step" not in table:
             raise RunDirError(f"{path} has no column 'step'; found {', '.join(map(str, table.columns))}")
+        if checked and len(table):
+            if words := [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]:
+                raise RunDirError(f"{path}: column {', '.join(words)} holds something else than numbers")
+            if n := table["step"].isna().sum():
+                raise RunDirError(f"{path}: {n} rows have no step")
         return table
 
     @contextlib.contextmanager

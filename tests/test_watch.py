@@ -50,6 +50,16 @@ def test_failures_are_shown_whatever_stands_there(run_copy, failures):
     assert ("FAILED: gate-deadlock" in line) == (isinstance(failures, list) and isinstance(failures[0], dict))
 
 
+@pytest.mark.parametrize(("log", "fault"), [
+    ("step,loss_d\n1,high\n", "column loss_d holds something else than numbers"), ("step,loss_d\n,1\n", "1 rows have no step"),
+])  # fmt: skip
+def test_a_log_that_holds_no_numbers_is_refused_in_one_line(run_copy, cli, log, fault):
+    (run_copy.path / "metrics.csv").write_text(log)
+    result = cli("watch", run_copy.path)
+    assert result.exit_code == 1
+    assert result.stderr.strip() == f"error: {run_copy.path / 'metrics.csv'}: {fault}"
+
+
 def test_a_run_without_a_log_or_with_few_columns_is_no_error(run_copy):
     (run_copy.path / "metrics.csv").write_text("step\n3\n")
     assert glance(run_copy).line == "finished  step 3"
