@@ -72,7 +72,7 @@ def imported_record(
     category: str, resolution: int | None, source: str, notes: list[str], command: list[str],
     facts: Mapping[str, Any] | None = None, dataset: dict[str, Any] | None = None, grid: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The `run.json` of shapes that somebody else made: what is not known is null; `facts` of the import go beside its notes."""
+    """The `run.json` of shapes that somebody else made: what is not known is null; `facts` go beside its notes."""
     return {
         "run_id": new_run_id(category, "imported", None), "category": category, "resolution": resolution, "status": "imported",
         "seed": None, "dataset": dataset, "prior": None,
