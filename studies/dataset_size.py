@@ -36,8 +36,8 @@ STUDY = Study(
     name="dataset_size",
     question="Is it the size of the data set (ModelNet10 a tenth of ShapeNet) that limits what is learned?",
     cells={
-        "all": Cell(CATEGORY, "slides"),
-        **{name: Cell(CATEGORY, "slides", data=name, against="all") for name in reversed(PARTS)},
+        "all": Cell(CATEGORY, "stable"),
+        **{name: Cell(CATEGORY, "stable", data=name, against="all") for name in reversed(PARTS)},
     },
     # Against the whole class, or `real` and n would shrink with the part. Copying is a matter of what a run has seen.
     verbs=VERBS | {"compare": ("compare", "--reference", "{dataset}")},

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from studies.study import SMALL, Cell, Study
+from studies.study import BOTH, SMALL, Cell, Study
 
 __all__ = ["STUDY"]
 
-SLIDES = ((0.7, 1.2), (0.0, 0.3), 0.0)
+REAL, FAKE = (0.7, 1.2), (0.0, 0.3)
+LABELS = {
+    "both-sides": (REAL, FAKE, 0.0),
+    "none": ((1.0, 1.0), (0.0, 0.0), 0.0),
+    "one-sided": ((0.9, 0.9), (0.0, 0.0), 0.0),
+    "beta-0": (REAL, (0.0, 0.0), 0.0),
+    "annealed": (REAL, FAKE, 1.0),
+}
+"""Ranges of the labels of real and of generated shapes, and the share of the training over which they move to 1 and 0."""
 
 
-def labels(real: tuple[float, float], fake: tuple[float, float], anneal: float = 0.0) -> Cell:
-    """A training on sofas under `slides` with these labels: of sofas the slides say what they say of beta."""
-    ends = {"--real-low": real[0], "--real-high": real[1], "--fake-low": fake[0], "--fake-high": fake[1]}
-    options = [part for name, value in (ends | {"--label-anneal": anneal}).items() for part in (name, str(value))]
-    return Cell("sofa", "slides", tuple(options), against="" if (real, fake, anneal) == SLIDES else "both-sides")
+def labelled(name: str, end: str) -> Cell:
+    """A training on sofas with these labels: of sofas the slides say what they say of beta."""
+    (real_low, real_high), (fake_low, fake_high), anneal = LABELS[name]
+    ends = {"--real-low": real_low, "--real-high": real_high, "--fake-low": fake_low, "--fake-high": fake_high}
+    options = [part for option, value in (ends | {"--label-anneal": anneal}).items() for part in (option, str(value))]
+    return Cell("sofa", BOTH[end], tuple(options), against="" if name == "both-sides" else f"both-sides{end}")
 
 
 STUDY = Study(
     name="label_smoothing",
     question="Does beta = 0 give worse results, as the slides say, and does moving the labels to 1 and 0 give better ones?",
-    cells={
-        "both-sides": labels(*SLIDES),
-        "none": labels((1.0, 1.0), (0.0, 0.0)),
-        "one-sided": labels((0.9, 0.9), (0.0, 0.0)),
-        "beta-0": labels((0.7, 1.2), (0.0, 0.0)),
-        "annealed": labels((0.7, 1.2), (0.0, 0.3), 1.0),
-    },
+    cells={f"{name}{end}": labelled(name, end) for end in BOTH for name in LABELS},
     scales={"cpu": SMALL},
 )

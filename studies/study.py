@@ -12,7 +12,7 @@ from typing import Literal
 
 from gan3d_eval.files import Gan3dError
 
-__all__ = ["COMPARED", "MEASURES", "SCALES", "SMALL", "VERBS", "Cell", "Column", "Measure", "Scale", "Study", "Task"]
+__all__ = ["BOTH", "COMPARED", "MEASURES", "SCALES", "SMALL", "VERBS", "Cell", "Column", "Measure", "Scale", "Study", "Task"]
 
 Column = tuple[str, str]
 """Of the CSV: a result's name and a key of its values."""
@@ -39,6 +39,8 @@ SCALES = {
 }
 SMALL = Scale(base_channels=8, seen=20_000, seeds=3, n_samples=1000)
 """`cpu` of studies with many cells: minutes a run on one core."""
+BOTH = {"": "slides", "-stable": "stable"}
+"""End of a cell's label → recipe, for what is asked under the slides' recipe and under one whose trainings do not die."""
 
 
 @dataclasses.dataclass(frozen=True)

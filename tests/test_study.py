@@ -232,7 +232,7 @@ def test_runs_are_spread_over_a_cluster_and_the_others_go_on_where_one_fails(tmp
 def test_the_list_says_how_many_runs_are_there(tmp_path, cli):
     lines = cli("study", "list", "--scale", "smoke", "--out", tmp_path).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(STUDIES)
-    assert lines[1].split()[1] == "0/5"
+    assert lines[1].split()[1] == "0/10"
 
 
 # --- what single studies make -----------------------------------------------------------------------------------------
