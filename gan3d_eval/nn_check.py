@@ -141,9 +141,8 @@ def nn_check(
     if not reason and not raw_why:
         values |= _more(rows, null_kind, train, {"generated": gen} | sets, seed)
     values = {key: values[key] for key in ("verdict", *values)}  # the answer first
-    searched = "" if raw_why else f"-shift{shift}-{poses}" + (f"-{embed.sha256[:8]}" if embed else "")
-    protocol = f"nn-{gen.resolution}{searched}-train{len(train)}-{null_kind}{values['n_null']}-n{len(gen)}"
     inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
+    protocol = _protocol(train, test, gen, f"{null_kind}{values['n_null']}", "" if raw_why else f"-shift{shift}-{poses}", embed)
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
     options["column"] = "l1"
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
@@ -153,6 +152,12 @@ def nn_check(
     beside += [SOFT] if "soft_l1" in rows else []
     notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
+
+
+def _protocol(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, null: str, searched: str, embed: Embedding | None) -> str:
+    """What makes values comparable: resolution, search, both sets, n; behind the + what only those of features depend on."""
+    unseen, features = (f"-{test.sha256[:8]}" if test else ""), (f"+{embed.sha256[:8]}" if embed and searched else "")
+    return f"nn-{gen.resolution}{searched}-train{len(train)}-{train.sha256[:8]}-{null}{unseen}-n{len(gen)}{features}"
 
 
 def _check_resolutions(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> None:

@@ -164,9 +164,24 @@ def test_mann_whitney_by_hand_and_against_scipy():
 
 def test_protocols_name_what_makes_values_comparable(box_sets):
     train, test, gen = box_sets
-    result, _ = nn_check(train, test, gen)
-    assert result.protocol == f"nn-16-shift2-turns-mirror-train300-held-out{result.values['n_null']}-n200"
+    result, _ = nn_check(train, test, gen, raw=True)
+    n_null, known, unseen = result.values["n_null"], train.sha256[:8], test.sha256[:8]
+    assert result.protocol == f"nn-16-train300-{known}-held-out{n_null}-{unseen}-n200"
     assert result.inputs["train"]["sha256"] == train.sha256
+    other, others = train.take(np.arange(300)[::-1]), test.take(np.arange(150)[::-1])  # as many shapes, another set
+    assert len({nn_check(*sets, gen, raw=True)[0].protocol for sets in ((train, test), (other, test), (train, others))}) == 3
+
+
+def test_the_network_of_the_features_stands_apart_in_the_protocol(box_sets):
+    train, test, gen = box_sets
+    protocols = []
+    for number in (1, 2):
+        embed = Embedding(
+            "x", f"{number}" * 64, lambda shapes: shapes.grids().reshape(len(shapes), -1, 8).sum(axis=2).astype("f4")
+        )
+        protocols.append(nn_check(train, test, gen, embed=embed)[0].protocol)
+    assert [name.partition("+")[2] for name in protocols] == ["11111111", "22222222"]
+    assert len({name.partition("+")[0] for name in protocols}) == 1  # all other values still compare
 
 
 @pytest.mark.parametrize("k", [0, 301])
