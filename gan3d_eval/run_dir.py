@@ -193,9 +193,9 @@ class RunDir:
         return found
 
     def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
-        names = self.sample_names()
-        if not names:
-            raise RunDirError(f"{self.path} holds no samples; make them with: python cli.py sample {self.path}")
+        if not (names := self.sample_names()):
+            make = f"make them with: python cli.py sample {self.path}" if self.checkpoints() else "nor a checkpoint, yet"
+            raise RunDirError(f"{self.path} holds no samples; {make}")
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"

@@ -48,6 +48,16 @@ class ConfigCommand(click.Command):
         return [*own[:-1], *made, own[-1]]
 
 
+def show_settings(config: Any, stops: list[str], device: str) -> None:
+    """Print what a training would be run with; what it would refuse is refused."""
+    from gan3d_model.detectors import check_names
+    from gan3d_model.players import pick_device
+
+    check_names(stops)
+    pick_device(device)
+    click.echo(json.dumps(config.to_dict(), indent=2))
+
+
 def warn_of_empty(shapes: Any) -> None:
     """Say that a training set holds empty shapes; they are trained on all the same."""
     if empty := int((shapes.volume == 0).sum()):
@@ -84,14 +94,15 @@ def train(
     if run_dir and (classes or recipe or runs or out):
         raise click.UsageError("--resume goes on with the run's own: it takes no --class, --recipe, --runs or --out")
     run, recipe = RunDir.open(run_dir) if run_dir else None, recipe or "slides"
-    base = TrainConfig.from_dict(run.config(), str(run_dir)) if run else RECIPES[recipe]
-    dataset = VoxelSet.open(dataset_dir)
-    if not run:
-        base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), base)
+    dataset, stops = VoxelSet.open(dataset_dir), split(stop_on)
+    if run:
+        base = TrainConfig.from_dict(run.config(), str(run_dir))
+    else:
+        base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), RECIPES[recipe])
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
     if dry_run:
-        click.echo(json.dumps(config.to_dict(), indent=2))
+        show_settings(config, stops, device)
         return
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
@@ -100,7 +111,6 @@ def train(
     from gan3d_model.runs import check_resume, create_run
     from gan3d_model.team import gather_team
 
-    stops = split(stop_on)
     with gather_team(device) as (team, device):  # one process, or those that torchrun started
         training.check_start(config, shapes, device, stops, team)
         if run:
@@ -108,8 +118,6 @@ def train(
         elif team.leads:
             run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
         run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
-        if team.leads:
-            say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
         training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())
         if team.leads:
             click.echo(run.path)

@@ -218,7 +218,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except FAULTS as fault:
-        reason = str(fault).split("\n")[0][:120]
+        reason = str(fault).split("\n")[0][:120] or type(fault).__name__
         raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
     known = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in KINDS.items())
     if not known or content["format"] != FORMAT:

@@ -115,6 +115,7 @@ def _lead(
     try:
         run = run.update(status="running")
         run.write_config(config.to_dict())  # of a resumed run some settings may have changed
+        say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
         players = Players.build(config, place)
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)

@@ -43,6 +43,8 @@ def run(
         raise Gan3dError(f"{study.name} makes its data sets itself and takes none: study run {study.name}")
     tasks = study.tasks(scale, dataset.resolve() if dataset else None, out.resolve(), seeds)
     missing = [task for task in tasks if not task.done()]
+    if missing and not study.own_data:
+        VoxelSet.open(missing[0].given)  # one line now, not one a run
     say(f"{study.name} {scale}: {len(missing)} of {len(tasks)} runs to make")
     if study.data:  # before the runs, which share them
         for task in {task.seed: task for task in missing}.values():

@@ -72,6 +72,15 @@ def test_a_dataset_that_no_network_fits_is_named(cli, tmp_path, side, line):
     assert f"error: {tmp_path / 'd'}: {line}" in done.stderr
 
 
+@pytest.mark.parametrize(("wrong", "reason"), [
+    ("--stop-on=bored", "no failure bored is known"), ("--device=cuda:99", "cuda:99"),
+])  # fmt: skip
+def test_a_dry_run_refuses_what_a_run_would(cli, dataset_dir, wrong, reason):
+    done = cli("train", dataset_dir, "--dry-run", wrong)
+    assert done.exit_code == 1
+    assert reason in done.stderr
+
+
 def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
     config = json.loads(cli("train", dataset_dir, "--gate", 0, "--keep", 0, "--dry-run").stdout)
     assert (config["gate"], config["keep"]) == (0, 0)

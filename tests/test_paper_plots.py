@@ -85,7 +85,7 @@ def test_their_shapes_stand_above_ours_and_ours_above_their_neighbours(tmp_path,
 
 def test_the_command_says_what_is_missing(cli, run_copy, tmp_path, grids):
     done = cli("paper-plots", run_copy.path, "--out", tmp_path / "paper")
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "make them with: python cli.py classify-features" in done.stderr
     assert "pass files of theirs with --theirs" in done.stderr
     write_mat(tmp_path / "a.mat", grids[0])

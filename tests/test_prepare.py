@@ -426,6 +426,18 @@ def test_two_calls_do_not_prepare_the_same_dataset_at_once(tmp_path):
         prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=quiet)
 
 
+def test_a_place_where_nothing_can_be_written_is_not_called_taken(tmp_path, monkeypatch):
+    def refuse(lock, timeout):
+        raise filelock.Timeout(lock.lock_file)  # what filelock says where it can make no file, as in /proc
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with (
+        pytest.raises(VoxelError, match="d cannot be made: no file can be written to .*; choose another place"),
+        alone(tmp_path / "d"),
+    ):
+        pass
+
+
 def test_the_lock_file_goes_while_it_is_held_or_it_could_be_anothers(tmp_path, monkeypatch):
     release, there = filelock.FileLock.release, []
     monkeypatch.setattr(filelock.FileLock, "release", lambda lock: (there.append(Path(lock.lock_file).exists()), release(lock)))

@@ -175,10 +175,13 @@ def test_a_training_that_fails_is_named_with_its_reason(dataset_dir, tmp_path):
         run(study, dataset_dir, "smoke", tmp_path, 1, quiet)
 
 
-def test_a_study_of_data_says_that_it_needs_some(tmp_path, cli):
-    done = cli("study", "run", "accuracy_gate", "--scale", "smoke", "--out", tmp_path, "--cell", "off")
+def test_a_study_of_data_says_once_that_it_needs_some(tmp_path, cli):
+    done = cli("study", "run", "accuracy_gate", "--scale", "smoke", "--out", tmp_path)
     assert done.exit_code == 1
-    assert "accuracy_gate needs a data set: study run accuracy_gate DATASET" in done.stderr
+    assert done.stderr == "error: accuracy_gate needs a data set: study run accuracy_gate DATASET\n"
+    done = cli("study", "run", "accuracy_gate", tmp_path / "nowhere", "--out", tmp_path)
+    assert done.stderr.startswith(f"error: {tmp_path / 'nowhere'} is no dataset directory")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_study_that_makes_its_data_takes_no_other(dataset_dir, tmp_path, cli):
@@ -199,7 +202,7 @@ def count(task):
 
 COUNTING = Study(
     "counting", "How long?", {"a": Cell(), "abc": Cell(against="a")}, verbs={"count": ()}, columns={"found": ("count", "found")},
-    measures=(Measure("letters", "found", "{:.1f}", "high"),), make=count,
+    measures=(Measure("letters", "found", "{:.1f}", "high"),), make=count, own_data=True,
 )  # fmt: skip
 
 

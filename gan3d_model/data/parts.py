@@ -93,6 +93,10 @@ def alone(target: Path) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
+        if not Path(lock.lock_file).exists():  # nobody holds what cannot be made: a place like /proc
+            raise VoxelError(
+                f"{target} cannot be made: no file can be written to {target.parent}; choose another place"
+            ) from None
         raise VoxelError(f"{target} is being prepared by another process; wait for it, or choose another name") from None
     except OSError as fault:
         raise VoxelError(f"{target} cannot be made: {target.parent}: {fault.strerror}; choose another place") from None
