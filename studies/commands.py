@@ -83,6 +83,12 @@ def named_study(name: str) -> Any:
     return importlib.import_module(f"studies.{name}").STUDY
 
 
+def pages_of(name: str, out: Path) -> Path:
+    """Where that study's page and results are: in the checkout, or, installed, with its runs."""
+    pages = Path(__file__).parent
+    return pages if (pages / f"{name}.md").exists() else out
+
+
 @study.command("list")
 @scale_option
 @study_out_option
@@ -102,26 +108,30 @@ def study_list(scale: str, out: Path) -> None:
 @click.option("--seeds", type=click.IntRange(min=1), help="Runs of each cell.  [default: the scale's]")
 @click.option("--cell", "cells", multiple=True, help="Only these cells; repeat for several.")
 @click.option("--scheduler", help="Dask cluster that makes the runs, and sees data sets and runs under the same paths.")
-def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, ...], **options: Any) -> None:
+@click.option("--add", is_flag=True, help="Leave out runs that the study's CSV has already.")
+def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, ...], add: bool, **options: Any) -> None:
     """Make and judge what is not there yet; a study that was cut off goes on where it was.
 
     DATASET_DIR is what it is about; only voxelization makes all its data itself.
     """
     from studies.runner import run
+    from studies.tables import published
 
-    run(named_study(name).only(cells), dataset_dir, out=out, say=say, **options)
+    chosen = named_study(name).only(cells)
+    known = published(chosen, options["scale"], pages_of(name, out)) if add else None
+    run(chosen, dataset_dir, out=out, say=say, known=known, **options)
 
 
 @study.command("collect")
 @study_argument
 @scale_option
 @study_out_option
-def study_collect(name: str, scale: str, out: Path) -> None:
+@click.option("--add", is_flag=True, help="Keep the CSV's rows of runs that are not in OUT: another machine's.")
+def study_collect(name: str, scale: str, out: Path, add: bool) -> None:
     """Write the study's CSV and figure to studies/results of a checkout, with the tables of its page; else to OUT/results."""
     from studies.tables import publish
 
-    pages = Path(__file__).parent
-    for path in publish(named_study(name), scale, out, pages if (pages / f"{name}.md").exists() else out):
+    for path in publish(named_study(name), scale, out, pages_of(name, out), add):
         click.echo(path)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from gan3d_eval.files import Gan3dError, write_json
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(
     study: Study, dataset: Path | None, scale: str, out: Path, jobs: int, say: Callable[[str], None],
-    seeds: int | None = None, scheduler: str | None = None,
+    seeds: int | None = None, scheduler: str | None = None, known: pd.DataFrame | None = None,
 ) -> None:  # fmt: skip
     """Make what is not there yet, `jobs` runs at a time; Gan3dError if one fails, after all have ended.
 
@@ -38,11 +39,14 @@ def run(
         None, and nothing else, for a study that makes all its data sets itself.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers then make the runs; `jobs` is how many share one machine.
+    known : DataFrame, optional
+        Rows (`cell`, `seed`) of runs that are known from elsewhere, and not made here.
     """
     if study.own_data and dataset:
         raise Gan3dError(f"{study.name} makes its data sets itself and takes none: study run {study.name}")
     tasks = study.tasks(scale, dataset.resolve() if dataset else None, out.resolve(), seeds)
-    missing = [task for task in tasks if not task.done()]
+    elsewhere = set() if known is None else set(zip(known["cell"], known["seed"], strict=True))
+    missing = [task for task in tasks if (task.label, task.seed) not in elsewhere and not task.done()]
     if missing and not study.own_data:
         VoxelSet.open(missing[0].given)  # one line now, not one a run
     say(f"{study.name} {scale}: {len(missing)} of {len(tasks)} runs to make")

@@ -12,14 +12,28 @@ from gan3d_eval.plotting import GENERATED, NEUTRAL, figure
 from studies.study import Measure, Study
 from studies.verdicts import MOST_SEEDS, Verdict, compared
 
-__all__ = ["NOT_RUN", "collect", "fill_page", "markdown", "publish"]
+__all__ = ["NOT_RUN", "collect", "fill_page", "markdown", "publish", "published"]
 
 NOT_RUN = "Not run yet."
 """What stands in a page where a table would."""
 
 
-def collect(study: Study, scale: str, out: Path) -> pd.DataFrame:
-    """One row a run that has all its results: cell, seed, failures that were detected, and the study's columns."""
+def published(study: Study, scale: str, folder: Path) -> pd.DataFrame:
+    """The rows of the table below `folder`, as `publish` wrote them; none if it has not been written."""
+    path = _table(study, scale, folder)
+    rows = pd.read_csv(path) if path.exists() else pd.DataFrame({"cell": [], "seed": []})
+    return rows[rows["cell"].isin(study.cells)]
+
+
+def _table(study: Study, scale: str, folder: Path) -> Path:
+    return folder / "results" / f"{study.name}-{scale}.csv"
+
+
+def collect(study: Study, scale: str, out: Path, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row a run that has all its results: cell, seed, failures that were detected, and the study's columns.
+
+    Rows of `known` are kept, but for runs that are here.
+    """
     rows: list[dict[str, Any]] = []
     for label in study.cells:
         for path in sorted(study.folder(out, scale).glob(f"{label}-s[0-9]*"), key=_seed):
@@ -34,7 +48,11 @@ def collect(study: Study, scale: str, out: Path) -> pd.DataFrame:
             rows.append({"cell": label, "seed": _seed(path), **trained, **values})
     if not rows:
         raise Gan3dError(f"{study.folder(out, scale)} holds no judged run; make some with: study run {study.name} DATASET")
-    return pd.DataFrame(rows)
+    here = pd.DataFrame(rows)
+    if known is None or known.empty:
+        return here
+    both = pd.concat([here, known]).drop_duplicates(["cell", "seed"]).sort_values("seed")  # the first of two stays
+    return both.sort_values("cell", key=lambda labels: labels.map(list(study.cells).index), kind="stable")
 
 
 def _seed(path: Path) -> int:
@@ -129,10 +147,13 @@ def draw(study: Study, rows: pd.DataFrame, path: Path) -> None:
             axis.set_title(f"{measure.heading}: {measure.better}", loc="left")
 
 
-def publish(study: Study, scale: str, out: Path, folder: Path) -> list[Path]:
-    """Collect the runs into `results/<name>-<scale>.csv` and `.png` below `folder`, and into the study's page there if any."""
-    rows = collect(study, scale, out)
-    table = folder / "results" / f"{study.name}-{scale}.csv"
+def publish(study: Study, scale: str, out: Path, folder: Path, add: bool = False) -> list[Path]:
+    """Collect the runs into `results/<name>-<scale>.csv` and `.png` below `folder`, and into the study's page there if any.
+
+    With `add`, rows that the table has of runs that are not in `out` stay: those of another machine.
+    """
+    rows = collect(study, scale, out, published(study, scale, folder) if add else None)
+    table = _table(study, scale, folder)
     with atomic_file(table) as temporary:
         rows.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
     rows = pd.read_csv(table)  # as anyone reads it: the page says what the file says

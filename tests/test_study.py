@@ -20,7 +20,7 @@ from studies.commands import STUDIES
 from studies.novelty_power import detected
 from studies.runner import command_of, run
 from studies.study import COMPARED, SCALES, VERBS, Cell, Measure, Scale, Study, Task
-from studies.tables import NOT_RUN, collect, fill_page, markdown, publish
+from studies.tables import NOT_RUN, collect, fill_page, markdown, publish, published
 from studies.voxelization import with_stray_vertex
 
 PAGES = Path(tables.__file__).parent
@@ -217,6 +217,26 @@ def test_a_study_without_training_is_collected_drawn_and_put_on_its_page(tmp_pat
     assert figure.stat().st_size > 1000
     assert "| abc | 2 | 3.5 [3.0, 4.0] |\n" in page.read_text()
     assert "| abc | a | letters (high) | +2.0 | 2 | undecided; the same in every seed |" in page.read_text()
+
+
+def test_what_another_machine_has_published_is_neither_made_again_nor_lost(tmp_path):
+    run(COUNTING, None, "smoke", tmp_path / "there", 1, quiet, seeds=2)
+    table, *_ = publish(COUNTING, "smoke", tmp_path / "there", tmp_path)
+    rows = pd.read_csv(table)
+    rows.assign(found=[1, 2, 7, 7]).to_csv(table, index=False)  # what stands there is believed
+    known, said = published(COUNTING, "smoke", tmp_path), []
+    run(COUNTING, None, "smoke", tmp_path / "here", 1, said.append, seeds=3, known=known)
+    assert said[1:] == ["a, seed 2: done", "abc, seed 2: done"]
+    shutil.copytree(tmp_path / "there/counting/smoke/abc-s0", tmp_path / "here/counting/smoke/abc-s0")
+    publish(COUNTING, "smoke", tmp_path / "here", tmp_path, add=True)
+    found = pd.read_csv(table)
+    assert found["cell"].tolist() == ["a"] * 3 + ["abc"] * 3
+    assert found["seed"].tolist() == [0, 1, 2] * 2
+    assert found["found"].tolist() == [1, 2, 3, 3, 7, 5]  # a run that is here wins
+    publish(COUNTING, "smoke", tmp_path / "here", tmp_path)
+    assert pd.read_csv(table)["found"].tolist() == [3, 3, 5]
+    assert published(COUNTING.only(["a"]), "smoke", tmp_path)["cell"].tolist() == ["a"]
+    assert published(COUNTING, "cpu", tmp_path).empty
 
 
 def test_runs_are_spread_over_a_cluster_and_the_others_go_on_where_one_fails(tmp_path):
