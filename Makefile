@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test coverage lint format clean
 
 demo: .venv/installed
 	$(BIN)/python cli.py demo
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 -q
+
+coverage: .venv/installed-test
+	$(BIN)/python -m pytest -n 2 -q --cov=gan3d_eval --cov=gan3d_model --cov=studies --cov=cli --cov-report=term:skip-covered
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ import click
 from gan3d_eval import __version__
 from gan3d_eval import commands as evaluation
 from gan3d_eval.command_line import (
+    Cli,
     PathArg,
     cache_option,
     device_option,
@@ -39,33 +40,6 @@ from gan3d_eval.human.commands import human_eval
 from gan3d_model import commands as model
 from gan3d_model.data import commands as data
 from studies import commands as studies
-
-
-class Cli(click.Group):
-    """Turns the project's own errors, and the system's, into one clear line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; errors that a user can cause become one line."""
-        from gan3d_eval.files import Gan3dError
-
-        try:
-            return super().invoke(ctx)
-        except Gan3dError as fault:
-            code, reason = fault.exit_code, str(fault)
-        except BrokenPipeError:  # `| head` has seen enough: click ends quietly
-            raise
-        except OSError as fault:
-            code, reason = 1, f"{fault.filename or 'file system'}: {fault.strerror or fault}"
-        except MemoryError:
-            code, reason = 1, "out of memory"
-        except KeyboardInterrupt:
-            code, reason = 130, "interrupted"
-        click.echo(f"error: {reason}", err=True)
-        return ctx.exit(code)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """List in the order in which they were added, which is that in which data flows."""
-        return list(self.commands)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -146,7 +120,7 @@ def watch(
     default="turns-mirror",
     help="How it may have been turned about z, and mirrored across x.",
 )
-@click.option("--raw", is_flag=True, help="L1 in place alone, without canaries: fast.")
+@click.option("--raw", is_flag=True, help="L1 in place alone, without canaries: fast. A result of its own: nn-check-raw.")
 @click.option("--scheduler", help="Dask cluster that shares the search under L1, and sees the dataset under the same path.")
 @click.option(
     "--fail-above", type=click.FloatRange(0, 1), help="Exit with 3 if a larger share is flagged or copied, or none judged."
@@ -155,6 +129,7 @@ def watch(
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Nearest training shapes, with canaries. They are calibrated against held-out shapes."""
+    options["features"] &= not options["raw"]
     from gan3d_eval.case import check_novelty
     from gan3d_eval.nn_check import FIRST, why_failed
 
@@ -222,7 +197,7 @@ def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[
 @run_argument
 @click.option("--dataset", type=PathArg, help="Labelled shapes, both splits.  [default: the run's dataset, all its classes]")
 @click.option("--step", type=int, help="Checkpoint whose D is asked.  [default: the newest]")
-@click.option("--layers", default="", help="Convolutions of D, with commas.  [default: all but the first, as in the paper]")
+@click.option("--layers", help="Convolutions of D, with commas.  [default: all but the first, as in the paper]")
 @click.option("--side", default=2, help="Every layer's response is pooled to so many places along each axis.")
 @click.option("--pooling", type=click.Choice(["max", "mean"]), default="max", help="How.")
 @click.option("--untrained", "n_untrained", type=click.IntRange(min=0), default=3, help="Seeds of the untrained control.")
@@ -235,10 +210,12 @@ def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: in
     """Are D's features any good? A linear SVM on them. Beside it untrained D, plain voxels, shuffled labels."""
     from gan3d_eval.classify_features import classify_features as verb
     from gan3d_eval.classify_features import draw
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.voxels import VoxelSet
 
     run = RunDir.open(run_dir)
+    refuse_closed(run_dir)
     shapes = VoxelSet.open(dataset or run.dataset_path()).without_empty()
     train, test = (shapes.select([], split) for split in ("train", "test"))
     sources = feature_sources(run, shapes, options)

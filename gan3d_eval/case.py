@@ -87,7 +87,8 @@ def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tup
         result.notes.append(
             f"Dataset {name} is not known to be what the run was trained on: of other shapes no copies can be seen."
         )
-    path = case.run.write_result(result, rows, case.suffix)
+    raw = "raw" if options.get("raw") else ""  # beside the whole check's, not over it
+    path = case.run.write_result(result, rows, "-".join(filter(None, (case.suffix, raw))))
     try:
         draw(case.run, case.train, gen, rows, path.stem)
     except RenderError as fault:

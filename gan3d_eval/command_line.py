@@ -1,4 +1,4 @@
-"""What every command shares: options with one spelling, log on stderr, the answer on stdout. Heavy imports live inside.
+"""What every command shares: errors in one line, options with one spelling, how results are printed. Heavy imports live inside.
 
 stdout is a path, a small table, or `--json`; stderr is log and progress.
 """
@@ -6,6 +6,7 @@ stdout is a path, a small table, or `--json`; stderr is log and progress.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import click
 
 __all__ = [
+    "Cli",
+    "FileArg",
     "PathArg",
     "cache_option",
     "device_option",
@@ -37,6 +40,53 @@ __all__ = [
 ]
 
 PathArg = click.Path(path_type=Path)
+
+
+class FileArg(click.Path):
+    """A file to be written, of the one kind that is: its name ends in `suffix`."""
+
+    def __init__(self, suffix: str) -> None:
+        super().__init__(path_type=Path)
+        self.suffix = suffix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a usage error if it has another suffix."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.suffix.lower() != self.suffix:
+            self.fail(f"{path} has the suffix {path.suffix or 'none'}; expected {self.suffix}.", param, ctx)
+        return path
+
+
+class Cli(click.Group):
+    """Turns the project's own errors, and the system's, into one clear line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors that a user can cause become one line."""
+        from gan3d_eval.files import Gan3dError
+
+        try:
+            return super().invoke(ctx)
+        except Gan3dError as fault:
+            code, reason = fault.exit_code, str(fault)
+        except click.exceptions.NoArgsIsHelpError:  # a group alone prints its help
+            raise
+        except click.UsageError as fault:
+            code, reason = 2, f"{fault.format_message()} See: {(fault.ctx or ctx).command_path} -h"
+        except BrokenPipeError:  # `| head` has seen enough: click ends quietly
+            raise
+        except OSError as fault:
+            code, reason = 1, f"{fault.filename or 'file system'}: {fault.strerror or fault}"
+        except MemoryError:
+            code, reason = 1, "out of memory"
+        except KeyboardInterrupt:
+            code, reason = 130, "interrupted"
+        click.echo(f"error: {reason}", err=True)
+        return ctx.exit(code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List in the order in which they were added, which is that in which data flows."""
+        return list(self.commands)
+
 
 run_argument = click.argument("run_dir", type=PathArg)
 seed_option = click.option(
@@ -88,19 +138,21 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def split(names: str) -> list[str]:
-    """The parts of a list with commas."""
-    return [name.strip() for name in names.split(",") if name.strip()]
+def split(names: str | None) -> list[str]:
+    """The parts of a list with commas; none of an option that was not given."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Take the judging options out of a command's: the case, and what its verb takes of them."""
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.case import open_case
+    from gan3d_eval.files import refuse_closed
 
     case = open_case(
         run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"), options.pop("classes")
     )
+    refuse_closed(run_dir)
     return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
 
 

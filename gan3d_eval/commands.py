@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gan3d_eval.command_line import (
+    FileArg,
     PathArg,
     echo_result,
     json_option,
@@ -136,7 +137,7 @@ def gallery(
 
 @click.command()
 @click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
-@click.option("--out", type=PathArg, help="Written there.  [default: RUN_DIR/report.html; needed for several runs]")
+@click.option("--out", type=FileArg(".html"), help="Written there.  [default: RUN_DIR/report.html; needed for several runs]")
 def report(run_dirs: tuple[Path, ...], out: Path | None) -> None:
     """One self-contained page of all that is known of runs. Prints its path."""
     from gan3d_eval.report import report as verb

@@ -36,6 +36,7 @@ __all__ = [
     "parse_arrays",
     "read_arrays",
     "read_json",
+    "refuse_closed",
     "refuse_target",
     "row_hashes",
     "safe_name",
@@ -121,6 +122,12 @@ def refuse_target(path: Path, marker: str, force: bool) -> None:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
     if path.exists() and not (path / marker).is_file():
         raise Gan3dError(f"{path} is not replaced: it holds no {marker}, so it is something else; choose another name")
+
+
+def refuse_closed(folder: Path) -> None:
+    """Raise Gan3dError if results cannot be written into `folder`: before the work, not after it."""
+    if not os.access(folder, os.W_OK):
+        raise Gan3dError(f"{folder} cannot be written to, and results belong there; judge a copy of it")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -237,8 +237,9 @@ def _grids(arrays: Mapping[str, NDArray[Any]], name: str | None) -> NDArray[Any]
     grids = {key: batch for key, batch in batches.items() if batch is not None}
     if len(grids) != 1:
         held = ", ".join(f"{key} {array.shape}".strip() for key, array in list(arrays.items())[:8]) or "nothing"
-        which = "expected exactly one: choose with --array" if grids else "expected a batch of cubic grids (n, d, d, d)"
-        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); {which}")
+        if not grids:
+            raise VoxelError(f"holds no array that could be grids, but {held}; expected a batch of cubic ones (n, d, d, d)")
+        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); choose one with --array")
     return next(iter(grids.values()))
 
 

@@ -38,7 +38,8 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
             sets[int(shapes.info["step"])] = shapes
     if not sets:
         raise RunDirError(
-            f"{run.path}: no sample file has a step and at least {MIN_N} shapes; draw some from every checkpoint with --draw"
+            f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
+            + ("draw some from every checkpoint with --draw" if run.checkpoints() else "nor are there checkpoints to draw from")
         )
     sets = dict(sorted(sets.items()))
     rows = judge_each(sets, case, seed, cache, say, "step")

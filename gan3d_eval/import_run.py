@@ -138,6 +138,8 @@ def gather(
     made.orientation = given(axes, up) if axes or up else None
     found = collect(source, pattern, array, readers)
     if log is not None:
+        if not log.is_file():
+            raise LogError(f"{log} is missing; expected a training log: TensorBoard's events, CSV or text")
         try:
             found.logs = {log.name: read_log(Entry.of(log).read(MOST_LOG), "tfevents" in log.name)[0]}
         except Gan3dError as fault:
@@ -171,6 +173,8 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
         )
     made.shapes = shapes.laid(found.pose)
     turned = "" if found.pose == AS_THEY_LIE else ", so the shapes were turned" + ", and mirrored" * (not found.pose.is_turn)
+    if empty := int((~shapes.occupied.any(axis=(1, 2, 3))).sum()):
+        made.notes.append(f"warning: {empty} of {len(shapes.occupied)} shapes are empty")
     made.notes += [*shapes.told, f"axes {found.pose} ({found.how}){turned}: {found.evidence}"]
     if not found.decided:
         made.notes.append("which axis is up is not known, so they stay as they lie; --up or --axes says it")

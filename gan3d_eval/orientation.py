@@ -113,7 +113,7 @@ def given(axes: str | None, up: str | None) -> Orientation:
         if up not in UP:
             raise Gan3dError(f"up axis {up!r}; expected one of {', '.join(UP)}")
         pose = _named(UP[up]).after(pose)
-    return Orientation(pose, "given", "as was said" + f" (axes {axes})" * bool(axes) + f" (up {up})" * bool(up))
+    return Orientation(pose, "given", "as said by" + f" --axes {axes}" * bool(axes) + f" --up {up}" * bool(up))
 
 
 def _named(axes: str) -> Pose:

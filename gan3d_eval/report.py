@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def _run(run: RunDir, number: int) -> dict[str, Any]:
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
-        "answers": answers(results, bool(run.checkpoints())), "failures": failures(run.meta),
+        "answers": answers(results, bool(run.checkpoints()), shlex.quote(str(run.path))), "failures": failures(run.meta),
         "shapes": turned(run, results), "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip
@@ -70,7 +71,7 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
     pictures.sort(key=lambda path: order.index(_name(path, verb)) if _name(path, verb) in order else len(order))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": None if mine else f"python cli.py {verb} RUN_DIR",
+        "missing": None if mine else f"python cli.py {verb} {shlex.quote(str(run.path))}",
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result, is_stale(run, result)) for name, result in mine.items() if verb != "gallery"],
         "pictures": [

@@ -17,18 +17,18 @@ NOVEL = {
 }
 
 
-def answers(results: dict[str, dict[str, Any]], has_weights: bool) -> list[Answer]:
+def answers(results: dict[str, dict[str, Any]], has_weights: bool, run_dir: str) -> list[Answer]:
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
     A question whose verb was not run is answered by the command that does it.
     """
     return [
-        _or_command("Is it real?", "compare", results, _real),
-        _or_command("Is it new?", "nn-check", results, _new),
-        _or_command("Are D's features any good?", "classify-features", results, _features)
+        _or_command("Is it real?", "compare", run_dir, results, _real),
+        _or_command("Is it new?", "nn-check", run_dir, results, _new),
+        _or_command("Are D's features any good?", "classify-features", run_dir, results, _features)
         if has_weights or "classify-features" in results
         else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
-        _or_command("What do people say?", "human-eval", results, _people),
+        _or_command("What do people say?", "human-eval", run_dir, results, _people),
     ]
 
 
@@ -46,9 +46,9 @@ def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:
     return {"question": question, "answer": answer, "tone": tone, "detail": detail}
 
 
-def _or_command(question: str, verb: str, results: dict[str, dict[str, Any]], judge: Any) -> Answer:
+def _or_command(question: str, verb: str, run_dir: str, results: dict[str, dict[str, Any]], judge: Any) -> Answer:
     """The answer of the verb's result on the run's own data, or how to get one."""
-    command = "human-eval serve RUN_DIR" if verb == "human-eval" else f"{verb} RUN_DIR"
+    command = f"{'human-eval serve' if verb == 'human-eval' else verb} {run_dir}"
     if verb not in results:
         return _answer(question, "Not asked yet", "none", f"python cli.py {command}")
     said = judge(results[verb])

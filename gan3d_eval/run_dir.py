@@ -90,13 +90,13 @@ class RunDir:
         """Voxels along each axis."""
         return int(self.meta["resolution"])
 
-    def config(self) -> dict[str, Any]:
-        """`config.json`, the training hyper-parameters; RunDirError if there is none (imported runs have none)."""
-        return read_json(self.path / "config.json", RunDirError)
-
     def has(self, name: str) -> bool:
         """Whether the file or folder `name` is there."""
         return (self.path / name).exists()
+
+    def config(self) -> dict[str, Any]:
+        """`config.json`, the training hyper-parameters; RunDirError if there is none (imported runs have none)."""
+        return read_json(self.path / "config.json", RunDirError)
 
     def write_config(self, values: dict[str, Any]) -> None:
         """Write `config.json`."""
@@ -110,10 +110,12 @@ class RunDir:
         return path is not None and (self.path / path).is_dir()
 
     def dataset_path(self) -> Path:
-        """Where the run says that its dataset is; RunDirError if it names none."""
-        if not (self.meta["dataset"] or {}).get("path"):
-            raise RunDirError(f"{self.path} names no dataset; pass --reference DATASET_DIR (classify-features: --dataset)")
-        return Path(os.path.normpath(self.path / self.meta["dataset"]["path"]))
+        """Where the run's dataset is; RunDirError if it names none, or that is not there."""
+        named: str = (self.meta["dataset"] or {}).get("path") or ""
+        if not self.finds_dataset():
+            what = f"its dataset is not at {os.path.normpath(self.path / named)}" if named else "it names no dataset"
+            raise RunDirError(f"{self.path}: {what}; pass --reference DATASET_DIR (classify-features: --dataset)")
+        return Path(os.path.normpath(self.path / named))
 
     def training_set(
         self, reference: Path | None = None, classes: Sequence[str] = ()
@@ -133,14 +135,12 @@ class RunDir:
         Raises
         ------
         RunDirError
-            No dataset recorded or found, another resolution, or not the shapes that the run was trained on.
+            No dataset, another resolution, or not the shapes that the run was trained on.
         """
         record = self.meta["dataset"] or {}
         if classes and reference is None:
             raise RunDirError(f"classes {', '.join(classes)} of which dataset? --class needs --reference DATASET_DIR")
         path = reference or self.dataset_path()
-        if reference is None and not path.is_dir():
-            raise RunDirError(f"{self.path}: its dataset is not at {path}; pass --reference DATASET_DIR")
         shapes = VoxelSet.open(path)
         if shapes.resolution != self.resolution:
             raise RunDirError(f"{path} has resolution {shapes.resolution}, but {self.path} has {self.resolution}")

@@ -74,12 +74,12 @@ def warn_of_empty(shapes: Any) -> None:
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
-@click.option("--stop-on", default="", help="Failures that end the run, with commas: gate-deadlock, empty, collapsed …")
+@click.option("--stop-on", help="Failures that end the run, with commas: gate-deadlock, empty, collapsed …")
 @click.option("--dry-run", is_flag=True, help="Print the settings and stop.")
 @device_option
 def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str | None, config_file: Path | None, runs: Path | None,
-    out: Path | None, run_dir: Path | None, dry_run: bool, device: str, stop_on: str, **settings: Any,
+    out: Path | None, run_dir: Path | None, dry_run: bool, device: str, stop_on: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Train on a dataset, and print the run directory. Settings come from the recipe, then from flags.
 

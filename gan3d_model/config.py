@@ -156,6 +156,8 @@ def load_toml(path: Path) -> dict[str, Any]:
     """Read a flat TOML file of settings; ConfigError if it is missing or no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing; expected a TOML file of settings, as in: epochs = 200") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise ConfigError(f"{path}: cannot be read as TOML: {fault}") from None
 

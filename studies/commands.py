@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from gan3d_eval.command_line import PathArg, device_option, say, seed_option
+from gan3d_eval.command_line import FileArg, PathArg, device_option, say, seed_option
 from gan3d_model.data.commands import voxelizer, voxelizer_options
 
 __all__ = ["bench", "demo", "study", "view"]
@@ -23,7 +23,7 @@ __all__ = ["bench", "demo", "study", "view"]
 @voxelizer_options
 @click.option("--compare", is_flag=True, help="Show Matlab's polygon2voxel beside it.")
 @click.option("-n", "--n-samples", type=click.IntRange(min=1), default=8, help="Meshes shown.")
-@click.option("--out", type=PathArg, default=Path("view.png"), help="Picture to draw.")
+@click.option("--out", type=FileArg(".png"), default=Path("view.png"), help="Picture to draw.")
 @seed_option
 def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
     """Meshes beside their voxels. With what voxelising covered and lost.

@@ -143,7 +143,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "DATA", "--resolution", "32"], 1, "the dataset has resolution 16, but the config says 32"),
     (["train", "DATA", "--batch-size", "4000"], 1, "fewer than one batch"),
     (["train", "DATA", "--base-channels", "0"], 1, "base_channels is 0"),
-    (["train", "DATA", "--config", "NOTHING"], 1, "cannot be read as TOML"),
+    (["train", "DATA", "--config", "NOTHING"], 1, "nothing is missing; expected a TOML file of settings"),
     (["train", "DATA", "--prior", "gauss"], 2, "gauss"),
     (["train", "DATA", "--stop-on", "bored"], 1, "no failure bored is known; there are gate-deadlock"),
     (["train", "DATA", "--bogus"], 2, "No such option"),
@@ -177,6 +177,12 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["sample", "RUN", "--seed", "-1", "--name", "x"], 2, "-1 is not in the range"),
     (["demo", "--class", "boat", "--out", "NEW"], 1, "no class boat"),
     (["import-run", "RUN", "NEW"], 1, "is a run directory already"),
+    (["import-run", "GRIDS", "NEW", "--log", "NOTHING"], 1, "nothing is missing; expected a training log"),
+    (["history", "IMPORTED", "--reference", "DATA"], 1, "nor are there checkpoints to draw from"),
+    (["classify-features", "IMPORTED"], 1, "it names no dataset; pass --reference DATASET_DIR (classify-features: --dataset)"),
+    (["describe", "DATA", "--out", "NEW"], 2, "has the suffix none; expected .png. See: main describe -h"),
+    (["audit", "DATA", "--out", "table.txt"], 2, "table.txt has the suffix .txt; expected .csv. See: main audit -h"),
+    (["report", "RUN", "--out", "page.pdf"], 2, "page.pdf has the suffix .pdf; expected .html"),
 ])  # fmt: skip
 def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_dir, tmp_path, arguments, code, line):
     places = {
@@ -195,8 +201,10 @@ def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_di
     done = cli(*[places.get(a, a) for a in arguments], *extra)
     assert done.exit_code == code, done.output
     assert line in done.stderr
-    if code == 1:
-        assert [x for x in done.stderr.splitlines() if x.startswith("error: ")] == [done.stderr.splitlines()[-1]]
+    assert [x for x in done.stderr.splitlines() if x.startswith("error: ")] == [done.stderr.splitlines()[-1]]
+    if code == 2:
+        assert done.stderr.count("\n") == 1
+    else:
         assert not (tmp_path / "run").exists()
         assert not (tmp_path / "new").exists()
     assert done.stdout == ""
@@ -208,6 +216,22 @@ def test_an_unknown_key_in_a_config_file_names_the_nearest(cli, dataset_dir, tmp
     done = cli("train", dataset_dir, "--config", tmp_path / "c.toml")
     assert done.exit_code == 1
     assert done.stderr.strip().endswith("unknown setting 'epoch'; the nearest valid one is 'epochs'")
+
+
+def test_results_that_cannot_be_written_are_refused_before_the_work(cli, run_copy, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path != run_copy.path)  # root may write everywhere
+    for verb in ("nn-check", "classify-features"):
+        done = cli(verb, run_copy.path)
+        assert done.exit_code == 1
+        assert done.stderr == f"error: {run_copy.path} cannot be written to, and results belong there; judge a copy of it\n"
+
+
+def test_a_group_or_the_program_alone_is_explained(cli):
+    for arguments in ([], ["study"]):
+        done = cli(*arguments)
+        assert done.exit_code == 2
+        assert done.stderr.startswith("Usage: main")
+        assert "Commands:" in done.stderr
 
 
 def test_check_run_lists_rules_and_exits_with_3(cli, run_copy):

@@ -256,7 +256,7 @@ def test_what_holds_no_grids_is_refused_with_the_reason(tmp_path, name, content,
 
 def test_one_of_several_arrays_is_chosen_by_name(tmp_path):
     np.savez(tmp_path / "a.npz", one=GRIDS, two=~GRIDS)
-    with pytest.raises(VoxelError, match="choose with --array"):
+    with pytest.raises(VoxelError, match="choose one with --array"):
         collect(tmp_path / "a.npz")
     assert np.array_equal(collect(tmp_path / "a.npz", array="two").batches["a.npz"], ~GRIDS)
     with pytest.raises(VoxelError, match="has no array 'three'; it holds one, two"):

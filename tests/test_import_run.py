@@ -134,12 +134,12 @@ def test_which_way_is_up_is_found_without_a_dataset_or_said_to_be_unknown(tmp_pa
 
 @pytest.mark.parametrize(("make", "reason"), [
     (lambda p, g: np.save(p, np.where(np.arange(16) == 3, np.nan, g)), "24 of 24 shapes hold NaN"),
-    (lambda p, g: np.save(p, np.zeros((0, 16, 16, 16))), r"holds 0 arrays that could be grids \(\(0, 16, 16, 16\)\)"),
+    (lambda p, g: np.save(p, np.zeros((0, 16, 16, 16))), r"holds no array that could be grids, but \(0, 16, 16, 16\)"),
     (lambda p, g: np.save(p, g[:, :8, :8, :8]), "holds 8³ grids, but dataset .* has 16³"),
-    (lambda p, g: np.save(p, g[:, :8]), "expected a batch of cubic grids"),
+    (lambda p, g: np.save(p, g[:, :8]), "expected a batch of cubic ones"),
     (lambda p, g: np.save(p, g.astype(np.float32) * 7 - 2), r"values in \[-2, 5\] are no occupancy"),
     (lambda p, g: np.save(p, np.array([{}], dtype=object), allow_pickle=True), r"Python objects \(a pickle\)"),
-    (lambda p, g: p.write_bytes(b"\x93NUMPY"), "cannot be read as .npy"),
+    (lambda p, g: p.write_bytes(b"\x93NUMPY"), "is damaged, or no .npy"),
     (lambda p, g: np.save(p, np.random.default_rng(0).random(g.shape) < 0.2), "agree with the training set in no way .*--axes xyz"),
     (lambda p, g: None, "missing"),
 ])  # fmt: skip

@@ -237,3 +237,16 @@ def test_the_l1_of_probabilities_stands_beside_the_verdict(box_sets):
     of = rows[rows["set"] == "generated"]
     expected = [np.abs(h - x).sum() for h, x in zip(haze.astype(float), train.grids(of["neighbour1_row"]), strict=True)]
     assert (of["soft_l1"] <= np.array(expected) + 0.5).all()
+
+
+def test_the_raw_check_needs_no_network_and_leaves_the_whole_one_alone(cli, run_copy):
+    assert cli("nn-check", run_copy.path).exit_code == 0
+    whole = (run_copy.path / "results" / "nn-check.json").read_bytes()
+    for path in run_copy.checkpoints():
+        path.write_bytes(b"no checkpoint")
+    assert cli("nn-check", run_copy.path).exit_code == 1
+    assert cli("nn-check", run_copy.path, "--raw").exit_code == 0
+    assert (run_copy.path / "results" / "nn-check.json").read_bytes() == whole
+    raw = run_copy.results()["nn-check-raw"]
+    assert raw["verb"] == "nn-check"
+    assert "a_far/feature" in raw["absent"]

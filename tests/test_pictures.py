@@ -197,12 +197,12 @@ def test_a_figure_leaves_the_callers_backend_and_figures_alone(tmp_path):
 
 def test_the_report_is_one_file_that_asks_for_nothing_and_says_what_is_missing(run_copy, cli):
     page = report([run_copy]).read_text()
-    assert "python cli.py nn-check RUN_DIR" in page
+    assert f"python cli.py nn-check {run_copy.path}" in page
     assert cli("nn-check", run_copy.path).exit_code == 0
     cli("curves", run_copy.path)
     page = report([RunDir.open(run_copy.path)]).read_text()
-    assert "python cli.py nn-check RUN_DIR" not in page
-    assert "python cli.py gallery RUN_DIR" in page
+    assert f"python cli.py nn-check {run_copy.path}" not in page
+    assert f"python cli.py gallery {run_copy.path}" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert not re.search(r"url\(|@import", page)
     scripts = re.findall(r"<script( type=\"application/json\")?>(.*?)</script>", page, re.DOTALL)
@@ -336,7 +336,7 @@ def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, c
 
 def test_neighbours_of_other_samples_are_not_shown_beside_the_newest(run_copy, cli):
     older = run_copy.sample_names()[0]
-    assert cli("nn-check", run_copy.path, "--raw", "--samples", older).exit_code == 0
+    assert cli("nn-check", run_copy.path, "--samples", older).exit_code == 0
     page = report([RunDir.open(run_copy.path)]).read_text()
     assert "near_name" not in page.split("<script>")[0]
 
@@ -346,7 +346,7 @@ def test_names_of_shapes_may_be_numbers(run_copy, cli, tmp_path):
     table = train.table.assign(name=[f"{i:04d}" for i in range(len(train))])
     VoxelSet(train.packed, train.resolution, table).write(tmp_path / "numbered")
     run = run_copy.update(dataset=run_copy.meta["dataset"] | {"path": str(tmp_path / "numbered")})
-    assert cli("nn-check", run.path, "--raw").exit_code == 0
+    assert cli("nn-check", run.path).exit_code == 0
     assert re.search(r'"near_name": "00\d\d"', report([run]).read_text())
 
 
@@ -378,7 +378,7 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     def said(gen, ref, coverage):
         real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
         values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
-        return answers({"compare": result_of(values | real)}, True)[0]["tone"]
+        return answers({"compare": result_of(values | real)}, True, "runs/a")[0]["tone"]
 
     assert said(0.5, 0.55, 0.48) == "good"
     assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
@@ -387,15 +387,15 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
 
 
 def test_without_weights_nobody_is_sent_to_ask_for_features():
-    assert [answers({}, weights)[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
+    assert [answers({}, weights, "runs/a")[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
 
 
 def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     def said(trained, untrained, voxels, p):
         values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
-        return answers({"classify-features": result_of(values)}, True)[2]
+        return answers({"classify-features": result_of(values)}, True, "runs/a")[2]
 
     assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
-    assert answers({}, True)[2]["answer"] == "Not asked yet"
+    assert answers({}, True, "runs/a")[2]["answer"] == "Not asked yet"

@@ -131,7 +131,7 @@ def truncated(path, grids):
 
 
 @pytest.mark.parametrize(("make", "reason"), [
-    (truncated, "cannot be read as .npz"),
+    (truncated, "is damaged, or no .npz"),
     (lambda p, g: np.savez(p, X_train=g[:0]), "n ≥ 1"),
     (lambda p, g: np.savez(p, X_train=np.zeros((3, 8, 8, 9))), "cubic"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1]), "y_train is .* expected 6 integers"),

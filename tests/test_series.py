@@ -58,7 +58,11 @@ def test_of_equally_good_checkpoints_the_earlier_is_best_and_none_if_all_copy():
 def test_a_run_without_samples_of_known_step_says_how_to_draw_them(boxes):
     for path in (boxes.run.path / "samples").glob("0*.npz"):
         path.unlink()
-    with pytest.raises(RunDirError, match=r"draw some from every checkpoint with --draw"):
+    with pytest.raises(RunDirError, match="nor are there checkpoints to draw from"):
+        history(boxes, 0, Cache(), Quiet)
+    boxes.run.checkpoint_path(1).parent.mkdir()
+    boxes.run.checkpoint_path(1).touch()
+    with pytest.raises(RunDirError, match="draw some from every checkpoint with --draw"):
         history(boxes, 0, Cache(), Quiet)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gan3d_eval.command_line import PathArg, force_option, json_option, samples_option, say, seed_option, split
+from gan3d_eval.command_line import FileArg, PathArg, force_option, json_option, samples_option, say, seed_option, split
 
 __all__ = ["audit", "describe", "download", "export", "prepare", "synthetic", "voxelizer", "voxelizer_options"]
 
@@ -71,18 +71,17 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
 @click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis.")
 @click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
 @click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
-@click.option("--names", default="", help="Arrays: names of labels 0, 1, …, separated by commas.")
+@click.option("--names", help="Arrays: names of labels 0, 1, …, separated by commas.")
 @voxelizer_options
 @click.option(
     "--fix",
-    default="",
     help="drop-empty, dedupe (one of identical shapes stays, in train; none if labels differ), or both.",
 )
 @click.option("--scheduler", help="Address of a Dask cluster that sees SOURCE under the same path (tcp://host:8786).")
 @click.option("--audit/--no-audit", "check", default=True, help="Look for defects of the result.")
 @force_option
 def prepare(
-    source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str, fix: str, check: bool, **options: Any
+    source: Path, dataset_dir: Path, classes: tuple[str, ...], names: str | None, fix: str | None, check: bool, **options: Any
 ) -> None:
     """Make a dataset of meshes or voxels, and audit it. SOURCE is a folder, a .zip, or one file of arrays.
 
@@ -121,11 +120,11 @@ def prepare(
 
 
 @click.command()
-@click.argument("path", type=PathArg)
-@click.option("--out", type=PathArg, help="Write the table, a row per file or shape, to this .csv.")
+@click.argument("source", type=PathArg)
+@click.option("--out", type=FileArg(".csv"), help="Write the table, a row per file or shape, to this .csv.")
 @click.option("--strict", is_flag=True, help="Exit with 3 on empties, leaks, label conflicts, or unreadable files.")
 @json_option
-def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
+def audit(source: Path, out: Path | None, strict: bool, as_json: bool) -> None:
     """Find what is wrong with meshes or a dataset. SOURCE is a mesh, a folder, a .zip, or a dataset directory.
 
     \b
@@ -133,17 +132,17 @@ def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
     python cli.py audit ModelNet10.zip --out meshes.csv
     python cli.py audit datasets/mn10-32 --json
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
-    if (path / "dataset.json").is_file():
+    if (source / "dataset.json").is_file():
         from gan3d_eval.audit import audit as verb
         from gan3d_eval.audit import findings, why_unfit
         from gan3d_eval.voxels import VoxelSet
 
-        result, table = verb(VoxelSet.open(path))
+        result, table = verb(VoxelSet.open(source))
         answer, lines, unfit = result.to_dict(), findings(result) or ["no defect found"], why_unfit(result)
     else:
         from gan3d_model.data.audit_meshes import audit_meshes, report
 
-        table, answer = audit_meshes(path, say)
+        table, answer = audit_meshes(source, say)
         lines, unfit = report(answer), f"{len(answer['unreadable'])} files are unreadable" * bool(answer["unreadable"])
     if out:
         from gan3d_eval.files import atomic_file
@@ -158,7 +157,7 @@ def audit(path: Path, out: Path | None, strict: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("datasets", type=PathArg, nargs=-1, required=True)
-@click.option("--out", type=PathArg, help="Draw the comparison to this .png.")
+@click.option("--out", type=FileArg(".png"), help="Draw the comparison to this .png.")
 @seed_option
 @json_option
 def describe(datasets: tuple[Path, ...], out: Path | None, seed: int, as_json: bool) -> None:
