@@ -71,7 +71,7 @@ def study() -> None:
 STUDIES = (
     "categories", "label_smoothing", "accuracy_gate", "dataset_size", "voxelization", "features", "novelty_power",
 )  # fmt: skip
-study_argument = click.argument("name", type=click.Choice(STUDIES))
+study_argument = click.argument("name", type=click.Choice(STUDIES), metavar="NAME")
 scale_option = click.option(
     "--scale", type=click.Choice(["smoke", "cpu", "gpu", "paper"]), default="cpu", help="How large the runs are."
 )
@@ -112,7 +112,7 @@ def study_list(scale: str, out: Path) -> None:
 def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, ...], add: bool, **options: Any) -> None:
     """Make and judge what is not there yet; a study that was cut off goes on where it was.
 
-    DATASET_DIR is what it is about; only voxelization makes all its data itself.
+    NAME is one of those that `study list` prints. DATASET_DIR is what it is about; only voxelization makes all its data itself.
     """
     from studies.runner import run
     from studies.tables import published
