@@ -109,6 +109,16 @@ def test_the_table_of_a_page_is_that_of_its_csv(table):
     assert table.with_suffix(".png").is_file()
 
 
+def test_the_table_of_the_readme_is_that_of_the_study():
+    rows = pd.read_csv(PAGES / "results" / "categories-cpu.csv")
+    text = (PAGES.parent / "README.md").read_text()
+    for label in ("dresser", "monitor", "table", "sofa"):
+        shown = re.search(rf"^\| {label} \|(.*)\|$", text, re.MULTILINE)[1].split("|")
+        cells = [rows[rows["cell"] == f"{label}-{recipe}"] for recipe in ("slides", "paper", "stable", "stable-double")]
+        found = [cell["one_nna_l1"].mean() for cell in cells] + [cells[0]["one_nna_l1_real"].mean()]
+        assert [value.strip() for value in shown] == [f"{value:.2f}" for value in found]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_has_a_page_with_its_question_and_no_number_that_was_not_run(name):
     study, text = named(name), (PAGES / f"{name}.md").read_text()
