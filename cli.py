@@ -171,7 +171,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
 
 @click.command()
 @run_argument
-@click.option("--draw", "n", type=click.IntRange(min=50), help="Draw so many shapes from every checkpoint first.")
+@click.option("--draw", "n", type=click.IntRange(min=50), help="First draw so many from each checkpoint without 50.")
 @judging_options
 def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None:
     """Quality and novelty at every checkpoint, and the best. Also of a run that is still training."""
@@ -182,12 +182,14 @@ def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None
 def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[Any, Any, Path]:
     """Draw n shapes from each checkpoint that has none yet, then judge them all; what is known comes from the cache."""
     from gan3d_eval.history import history as verb
+    from gan3d_eval.history import steps_of
 
     if n is not None:
         from gan3d_model.sample import sample as draw
 
+        known = steps_of(case.run)
         for path in case.run.checkpoints():
-            if f"at-{path.stem}" not in case.run.sample_names() and path.exists():  # a training may have dropped it meanwhile
+            if int(path.stem) not in known and path.exists():  # a training may have dropped it meanwhile
                 draw(case.run, n, int(path.stem), name=f"at-{path.stem}")
     result, rows = verb(case, say=tell, **how)
     return result, rows, case.run.write_result(result, rows, case.suffix)

@@ -37,7 +37,8 @@ SHOWN = {
     "a_far": "A, L1 (½: an honest sampler)",
 }
 MEASURES = {
-    "one_nna_l1": "1-NNA, L1 (½: like real)",
+    "one_nna_gen_l1": "1-NNA on samples, L1 (½: like real)",
+    "one_nna_ref_l1": "1-NNA on held-out shapes, L1 (½)",
     "coverage_l1": "COV, L1",
     "mmd_jaccard": "MMD, Jaccard",
     "valid": "valid share",
@@ -171,9 +172,10 @@ def _laid(samples: VoxelSet, train: VoxelSet, axes: str | None, seed: int) -> tu
 
 
 def _line(result: Result | None, key: str, label: str) -> list[str]:
-    """A value with its interval, if it is there."""
+    """A value with its interval, and what real shapes have, as far as these are there."""
     if result is None or key not in result.values:
         return []
     value, interval = result.values[key], result.intervals.get(key)
     around = f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
-    return [f"{label:40} {value:.3g}{around}"]
+    real = f", real shapes {result.values[f'{key}/real']:.3g}" if f"{key}/real" in result.values else ""
+    return [f"{label:40} {value:.3g}{around}{real}"]

@@ -89,14 +89,25 @@ def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Cal
         "median": float(np.median(gen)), "null_median": float(np.median(null)), "n_null": len(null), "a_far": far, "z_u": z,
         "flagged": flagged, "flagged_share": flagged / len(gen), "significant": int((q <= ALPHA).sum()),
     }  # fmt: skip
-    intervals = {}
-    low, high = np.quantile(again, [0.025, 0.975]) if bootstrap else (0.0, 0.0)
-    if low < high:  # a bootstrap of two sets that do not overlap has no width, which is no interval
+    intervals: dict[str, dict[str, Any]] = {}
+    if bootstrap:
+        low, high = _around(again, 0.05, min(len(gen), len(null)))
         intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
     intervals["flagged_share"] = wilson(flagged, len(gen))
     wide = wilson(flagged, len(gen), 0.99)
-    limits = np.quantile(again, [0.005, 0.995]) if bootstrap else (0.0, 1.0)
-    return Calibrated(values, intervals, (float(limits[0]), float(limits[1])), (wide["low"], wide["high"]), p, q)
+    limits = _around(again, 0.01, min(len(gen), len(null))) if bootstrap else (0.0, 1.0)
+    return Calibrated(values, intervals, limits, (wide["low"], wide["high"]), p, q)
+
+
+def _around(again: Distances, alpha: float, n: int) -> tuple[float, float]:
+    """Interval of A from its resamples, at least as wide as what n shapes (of the smaller set) can say.
+
+    A bootstrap of two sets that do not overlap has no width. But n samples that are all farther exclude no A above
+    (α/2)^(1/n), with which that happens by chance (Clopper & Pearson 1934).
+    """
+    low, high = np.quantile(again, [alpha / 2, 1 - alpha / 2])
+    least = (alpha / 2) ** (1 / n)
+    return min(float(low), least), max(float(high), 1 - least)
 
 
 def _resampled(gen: Distances, null: Distances, times: int, random: np.random.Generator) -> Distances:

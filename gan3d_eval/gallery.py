@@ -116,7 +116,7 @@ def _best_and_worst(album: _Album, gen: VoxelSet, test: VoxelSet | None) -> None
 def _thresholds(album: _Album, probabilities: NDArray[np.floating] | None) -> None:
     """The same samples, cut at other thresholds."""
     if probabilities is None:
-        album.absent["thresholds"] = "the samples came without probabilities; draw some with: sample --probabilities"
+        album.absent["thresholds"] = "samples without probabilities: draw some (sample --probabilities), or import uncut ones"
         return
     some = probabilities[:SWEPT]
     tiles: list[Tile] = [

@@ -16,12 +16,12 @@ import pandas as pd
 
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
-from gan3d_eval.run_dir import Result, RunDirError
+from gan3d_eval.run_dir import Result, RunDir, RunDirError
 from gan3d_eval.series import MIN_N, draw, judge_each
 from gan3d_eval.set_measures import told_apart
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["VERB", "best", "history"]
+__all__ = ["VERB", "best", "history", "steps_of"]
 
 VERB = "history"
 KEYS = ("one_nna_l1", "coverage_l1", "valid", "a_far")
@@ -31,17 +31,12 @@ RULE = "best: both 1-NN accuracies under L1 nearest to ½, among checkpoints tha
 def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> tuple[Result, pd.DataFrame]:
     """Judge every sample file of at least 50 shapes that says of which step it is, and draw `figures/history.png`."""
     started = time.perf_counter()
-    run, sets = case.run, dict[float, VoxelSet]()
-    for name in run.sample_names():
-        shapes = run.samples(name)
-        if "step" in shapes.info and len(shapes) >= MIN_N:
-            sets[int(shapes.info["step"])] = shapes
+    run, sets = case.run, steps_of(case.run)
     if not sets:
         raise RunDirError(
             f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
             + ("draw some from every checkpoint with --draw" if run.checkpoints() else "nor are there checkpoints to draw from")
         )
-    sets = dict(sorted(sets.items()))
     rows = judge_each(sets, case, seed, cache, say, "step")
     chosen = best(rows)
     values: dict[str, Any] = {"checkpoints": len(rows)}
@@ -55,6 +50,16 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
     protocol = f"history-{run.resolution}-n{int(rows['n'].iloc[0])}"
     return Result(VERB, protocol, inputs, {}, values, {}, [RULE], absent, seed, started=started), rows
+
+
+def steps_of(run: RunDir) -> dict[float, VoxelSet]:
+    """Samples by step, in order: of files that name one and hold at least 50 shapes; of two of one step, `final`."""
+    found = {}
+    for name in run.sample_names():
+        shapes = run.samples(name)
+        if "step" in shapes.info and len(shapes) >= MIN_N:
+            found[float(shapes.info["step"])] = shapes
+    return dict(sorted(found.items()))
 
 
 def best(rows: pd.DataFrame) -> int | None:

@@ -21,7 +21,7 @@ from gan3d_eval.foreign import Entry, Found, Readers, collect
 from gan3d_eval.foreign_shapes import Shapes, shapes_of
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
 from gan3d_eval.logs import LogError, read_log
-from gan3d_eval.orientation import AS_THEY_LIE, Orientation, by_support, by_training_set, given
+from gan3d_eval.orientation import AS_THEY_LIE, SOME, Orientation, by_support, by_training_set, given, lies_otherwise
 from gan3d_eval.provenance import dataset_record, imported_record
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
@@ -172,6 +172,8 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
             "If they are, say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
         )
     made.shapes = shapes.laid(found.pose)
+    said = lies_otherwise(made.shapes.occupied[:SOME], made.train) if made.train is not None and found.how == "given" else ""
+    made.notes += [f"warning: {said}"] if said else []
     turned = "" if found.pose == AS_THEY_LIE else ", so the shapes were turned" + ", and mirrored" * (not found.pose.is_turn)
     if empty := int((~shapes.occupied.any(axis=(1, 2, 3))).sum()):
         made.notes.append(f"warning: {empty} of {len(shapes.occupied)} shapes are empty")

@@ -37,7 +37,7 @@ from gan3d_eval.cells import cells
 from gan3d_eval.distances import Spread, in_process, nearest
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
-from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set
+from gan3d_eval.orientation import SOME, lies_otherwise
 from gan3d_eval.run_dir import Result
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelError, VoxelSet
@@ -67,7 +67,7 @@ LEAK = {
     "stricter.",
     "left-out": "{} training shapes have a twin among the others: they are no null and were left out.",
 }
-LIES = "Samples seem to lie otherwise than the training set: `import-run --axes {}` lays them alike; every distance is off. {}."
+TOO_SMALL = "{} held-out shapes are smaller than 95 % of the training shapes are, too small to be judged, and were left out."
 OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
@@ -147,7 +147,8 @@ def nn_check(
     options["column"] = "l1"
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
     left_out = [] if test else [NO_TEST]
-    left_out += [text.format(n) for text, n in ((LEAK[null_kind], values["null_in_train"]), (EMPTY, empty)) if n]
+    of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
+    left_out += [text.format(n) for text, n in of_null if n]
     beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
     beside += [SOFT] if "soft_l1" in rows else []
     notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
@@ -181,8 +182,7 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
 
 def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
     """Notes if samples are mostly of another kind than training shapes, or lie otherwise: distances then measure that alone."""
-    lie = by_training_set(gen.grids(slice(SOME)), train, seed)
-    notes = [LIES.format(lie.pose, lie.evidence)] if lie.decided and lie.pose != AS_THEY_LIE else []
+    notes = [said] if (said := lies_otherwise(gen.grids(slice(SOME)), train, seed)) else []
     random = np.random.default_rng(seed)
     kinds = []
     for shapes in (gen, train):

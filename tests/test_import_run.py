@@ -119,6 +119,19 @@ def test_a_run_without_a_dataset_still_has_pictures_and_asks_for_a_reference(tmp
     assert (tmp_path / "run/results/nn-check-furniture.json").exists()
 
 
+def test_axes_that_the_shapes_contradict_are_believed_and_doubted(cli, tmp_path):
+    np.save(tmp_path / "train.npy", chairs(60, 1))
+    assert cli("prepare", tmp_path / "train.npy", tmp_path / "data", "-r", chairs(1).shape[-1]).exit_code == 0
+    np.save(tmp_path / "gen.npy", chairs(40, 2))
+    right, wrong = (
+        cli("import-run", tmp_path / "gen.npy", tmp_path / axes, "--dataset", tmp_path / "data", "--axes", axes)
+        for axes in ("xyz", "zyx")
+    )
+    assert "otherwise" not in right.stderr
+    assert "warning: The samples seem to lie otherwise than the training set" in wrong.stderr
+    assert "`import-run` without --axes and --up finds how they lie" in wrong.stderr
+
+
 def test_which_way_is_up_is_found_without_a_dataset_or_said_to_be_unknown(tmp_path):
     np.save(tmp_path / "y_up.npy", inverse(given(None, "y").pose)(chairs(20)))
     np.save(tmp_path / "few.npy", chairs(3))

@@ -57,7 +57,9 @@ def test_noise_is_far_away_and_never_called_copying(box_sets):
     noise = VoxelSet.from_grids(np.random.default_rng(0).random((60, 16, 16, 16)) < 0.1)
     result, _ = nn_check(train, test, noise)
     assert result.values["a_far"] == 1.0
-    assert "a_far" not in result.intervals  # an interval of no width would be a lie
+    low, high = (result.intervals["a_far"][key] for key in ("low", "high"))
+    assert low == pytest.approx(0.025 ** (1 / min(result.values["n_judged"], result.values["n_null"])))
+    assert high == 1
     assert result.values["flagged"] == 0
     assert any("noise" in note for note in result.notes)
 
@@ -200,6 +202,18 @@ def test_one_sample_is_judged(box_sets):
     train, test, gen = box_sets
     result, _ = nn_check(train, test, gen.take([0]))
     assert result.values["n_judged"] == 1
+    assert result.values["verdict"] == "undecided"
+    assert result.intervals["a_far"]["low"] <= 0.025  # whatever one sample does happens by chance
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(5, "undecided"), (7, "no-evidence-of-copying"), (8, "far-from-data")])
+def test_noise_is_called_so_from_as_many_samples_as_chance_allows(box_sets, n, verdict):
+    """0.5^7 > 0.005 > 0.5^8, and 0.36^5 > 0.005: so many samples that are all farther exclude an A below ½, and below 0.36."""
+    train, test, _ = box_sets
+    noise = VoxelSet.from_grids(np.random.default_rng(0).random((n, 16, 16, 16)) < 0.15)
+    result, _ = nn_check(train, test, noise)
+    assert result.values["a_far"] == 1
+    assert result.values["verdict"] == verdict
 
 
 def test_samples_of_another_convention_are_said(box_sets):

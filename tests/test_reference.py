@@ -1,4 +1,4 @@
-"""docs/commands.md is what --help says; `python tests/test_reference.py` writes it anew."""
+"""docs/commands.md is what --help says, docs/metrics.md ends with the report's names; `python tests/test_reference.py` writes both anew."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "commands.md"
+METRICS = ROOT / "docs" / "metrics.md"
 HEAD = """# Commands
 
 What `--help` says, in the order in which data flows. Exit codes: 0 done, 1 could not, 2 wrong usage, 3 the check itself failed,
@@ -39,6 +40,20 @@ def test_the_reference_is_what_help_says():
     assert PAGE.read_text(encoding="utf-8") == fresh.stdout, "run python tests/test_reference.py"
 
 
+def with_names(page: str) -> str:
+    """docs/metrics.md with the table of the report's names."""
+    from gan3d_eval.report_texts import LABELS
+
+    before, rest = page.split("<!-- names -->\n")
+    rows = ["| in the report | in the file |", "|---|---|", *(f"| {label} | `{key}` |" for key, label in LABELS.items())]
+    return before + "<!-- names -->\n" + "\n".join(rows) + "\n<!-- end names -->" + rest.split("<!-- end names -->")[1]
+
+
+def test_the_names_of_the_report_can_be_looked_up():
+    page = METRICS.read_text(encoding="utf-8")
+    assert page == with_names(page), "run python tests/test_reference.py"
+
+
 def test_every_measure_and_verdict_is_explained():
     from gan3d_eval.nn_check import BESIDE, DISTANCES
     from gan3d_eval.report_answers import NOVEL
@@ -62,3 +77,4 @@ if __name__ == "__main__":
         sys.stdout.write(reference())
     else:
         PAGE.write_text(reference(), encoding="utf-8")
+        METRICS.write_text(with_names(METRICS.read_text(encoding="utf-8")), encoding="utf-8")

@@ -80,6 +80,10 @@ def test_a_sweep_finds_the_threshold_at_which_blurred_shapes_are_right(boxes, bo
 
 
 def test_a_sweep_of_samples_without_probabilities_says_how_to_make_them(boxes):
+    with pytest.raises(RunDirError, match="samples hold no probabilities; import them uncut"):
+        threshold_sweep(boxes, 0, Cache(), Quiet)
+    boxes.run.checkpoint_path(1).parent.mkdir()
+    boxes.run.checkpoint_path(1).touch()
     with pytest.raises(RunDirError, match="sample .*--probabilities --force"):
         threshold_sweep(boxes, 0, Cache(), Quiet)
 
@@ -88,6 +92,11 @@ def test_the_commands_draw_judge_and_print(cli, run_copy):
     done = cli("history", run_copy.path, "--draw", 50)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["step", "3", "6"]
+    (run_copy.path / "samples" / "at-000006.npz").unlink()
+    assert cli("sample", run_copy.path, "-n", 60, "--force").exit_code == 0
+    done = cli("history", run_copy.path, "--draw", 50)
+    assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["step", "3", "6"]
+    assert "at-000006" not in run_copy.sample_names()  # final is of that step
     assert cli("sample", run_copy.path, "-n", 50, "--probabilities", "--force").exit_code == 0
     done = cli("threshold-sweep", run_copy.path)
     assert done.exit_code == 0, done.output

@@ -47,7 +47,7 @@ def test_each_step_is_told_once_until_the_end(run_copy, monkeypatch):
 @pytest.mark.parametrize("failures", [None, "bad", [3], [{"name": "gate-deadlock", "step": 5, "diagnosis": "…"}]])
 def test_failures_are_shown_whatever_stands_there(run_copy, failures):
     line = glance(run_copy.update(failures=failures)).line
-    assert ("FAILED: gate-deadlock" in line) == (isinstance(failures, list) and isinstance(failures[0], dict))
+    assert ("seen on the way: gate-deadlock" in line) == (isinstance(failures, list) and isinstance(failures[0], dict))
 
 
 @pytest.mark.parametrize(("log", "fault"), [

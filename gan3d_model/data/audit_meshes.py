@@ -144,7 +144,8 @@ def report(answer: dict[str, Any]) -> list[str]:
         lines = [f"{key:32} {f'{value:g}' if isinstance(value, float) else value}" for key, value in facts]
     else:
         lines = [f"{'meshes':32} {answer['n']}", f"{'unreadable':32} {len(answer['unreadable'])}"]
-    lines += [f"{name:32} {n:<5} {DEFECTS[name][1]}" for name, n in answer["defects"].items() if n]
+    counts = {name: n if "mesh" not in answer else "yes" for name, n in answer["defects"].items() if n}
+    lines += [f"{name:32} {n:<5} {DEFECTS[name][1]}" for name, n in counts.items()]
     if not any(answer["defects"].values()):
         lines.append("no defect found")
     return lines + [f"  {source}: {reason}" for source, reason in answer["unreadable"].items()]
