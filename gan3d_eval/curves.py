@@ -31,7 +31,9 @@ def curves(run: RunDir) -> Result:
     started = time.perf_counter()
     log = run.metrics()
     if log is None or log.empty:
-        raise RunDirError(f"{run.path} has no training log (metrics.csv), or no row in it yet")
+        raise RunDirError(
+            f"{run.path} has no training log (metrics.csv), or no row in it yet; import-run --log FILE brings one"
+        )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))
     absent: dict[str, str] = {}

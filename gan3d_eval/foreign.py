@@ -117,9 +117,9 @@ def _nothing(source: Path, pattern: str, found: Found, n: int) -> str:
     """Why a source cannot be used."""
     if not found.refused:
         held = f"{n} files" if n != 1 else "one file"
-        return (
-            f"{source} holds no generated grids or weights ({held} matching {pattern!r}, of which {len(found.logs)} are logs)"
-        )
+        logs = f", of which {len(found.logs)} are logs" if found.logs else ""
+        expected = "expected shapes (.npy, .npz, .mat, .binvox, .pt, meshes) or weights"
+        return f"{source} holds no generated grids or weights ({held} matching {pattern!r}{logs}); {expected}"
     name, reason = next(iter(found.refused.items()))
     more = f" (and {len(found.refused) - 1} more files are refused)" if len(found.refused) > 1 else ""
     return f"{source if n == 1 else source / name} {reason}{more}"
@@ -154,7 +154,7 @@ def _members(source: Path) -> Iterator[Entry]:
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError) as fault:
-        raise VoxelError(f"{source} is no whole .zip archive ({fault})") from None
+        raise VoxelError(f"{source} is no whole .zip archive ({fault}); copy it again") from None
     members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
     if len(members) > MOST_FILES:
         raise VoxelError(f"{source} holds {len(members):,} files; at most {MOST_FILES:,} are read")
@@ -238,7 +238,7 @@ def _grids(arrays: Mapping[str, NDArray[Any]], name: str | None) -> NDArray[Any]
     if len(grids) != 1:
         held = ", ".join(f"{key} {array.shape}".strip() for key, array in list(arrays.items())[:8]) or "nothing"
         if not grids:
-            raise VoxelError(f"holds no array that could be grids, but {held}; expected a batch of cubic ones (n, d, d, d)")
+            raise VoxelError(f"holds no array that could be grids, but {held}; expected a batch of cubic ones (n ≥ 1, d, d, d)")
         raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); choose one with --array")
     return next(iter(grids.values()))
 

@@ -79,7 +79,7 @@ def parse_voxels(stream: BinaryIO, suffix: str, most: int = MOST) -> dict[str, N
             raise VoxelError(reason) from None
         if "allow_pickle" in reason:
             raise VoxelError(f"holds Python objects (a pickle), which are not read (allow_pickle=False); {RESAVE}") from None
-        raise VoxelError(f"is damaged, or no {suffix} ({reason})") from None
+        raise VoxelError(f"is damaged, or no {suffix} ({reason}); copy it or save it again") from None
 
 
 def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[str, NDArray[Any]]:

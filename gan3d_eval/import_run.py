@@ -168,8 +168,8 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
     if not found.decided and made.train is not None:  # they will be judged by it: not to know is an error
         kind = " and ".join(made.classes) or "all its classes (else say --class)"
         raise VoxelError(
-            f"{made.source}: {found.evidence}; perhaps they are not of {kind}. "
-            "If they are, say how they lie: --axes xyz (as the dataset's), --up y, --axes zyx (reversed) …"
+            f"{made.source}: {found.evidence}. If they are of {kind}, say how they lie: --axes xyz (as the dataset's), --up y, "
+            "--axes zyx (reversed) …"
         )
     made.shapes = shapes.laid(found.pose)
     said = lies_otherwise(made.shapes.occupied[:SOME], made.train) if made.train is not None and found.how == "given" else ""

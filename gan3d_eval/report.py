@@ -42,6 +42,7 @@ def report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
     loader = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
     html = loader.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(f"{run.meta['category']} at {run.resolution}³" for run in runs)),
+        names=", ".join(str(run.meta["run_id"]) for run in runs),
         runs=[_run(run, number) for number, run in enumerate(runs)],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -95,7 +96,7 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
     why_many = [why for why, n in Counter(absent.values()).items() if n > 2]
     for key in [key for key in [*values, *absent] if "/" not in key and absent.get(key) not in why_many]:
         interval = result["intervals"].get(key)
-        around = f"{interval['low']:.3f} – {interval['high']:.3f} ({interval['kind']})" if interval else absent.get(key, "")
+        around = f"{_ends(interval)} ({interval['kind']})" if interval else absent.get(key, "")
         rows.append(
             {
                 "label": LABELS.get(key, key),
@@ -137,7 +138,7 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         cards.append(
             (
                 f"{novelty['empty'] + novelty['too_small']} of {novelty['n']}",
-                f"samples are not judged: empty, or smaller than 95 % of the data ({novelty['smallest_volume']:.0f} voxels)",
+                f"samples are not judged: below {novelty['smallest_volume']:.0f} voxels, smaller than 95 % of the data are",
             )
         )
     if "flagged_share" in novelty:
@@ -170,6 +171,12 @@ def _provenance(run: RunDir) -> list[tuple[str, str]]:
 def _name(path: Path, verb: str) -> str:
     """A picture's name without its verb."""
     return path.stem.removeprefix(f"{verb}-")
+
+
+def _ends(interval: dict[str, Any]) -> str:
+    """Both ends of an interval, with as many digits as they deserve."""
+    digits = 3 if max(abs(interval["low"]), abs(interval["high"])) < 100 else 0
+    return f"{interval['low']:,.{digits}f} – {interval['high']:,.{digits}f}"
 
 
 def _number(value: Any) -> str:

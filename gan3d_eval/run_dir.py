@@ -54,7 +54,7 @@ class RunDir:
     """A run directory and its `run.json`. Make one with `create`, open one with `open`."""
 
     path: Path
-    meta: dict[str, Any]
+    meta: dict[str, Any] = dataclasses.field(repr=False)
 
     @classmethod
     def create(cls, path: Path, meta: dict[str, Any]) -> RunDir:
@@ -113,7 +113,7 @@ class RunDir:
         """Where the run's dataset is; RunDirError if it names none, or that is not there."""
         named: str = (self.meta["dataset"] or {}).get("path") or ""
         if not self.finds_dataset():
-            what = f"its dataset is not at {os.path.normpath(self.path / named)}" if named else "it names no dataset"
+            what = f"its dataset is not at {(self.path / named).resolve()}" if named else "it names no dataset"
             raise RunDirError(f"{self.path}: {what}; pass --reference DATASET_DIR (classify-features: --dataset)")
         return Path(os.path.normpath(self.path / named))
 
@@ -205,7 +205,7 @@ class RunDir:
         """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and the optional arrays of rule 5."""
         path = self.path / "samples" / f"{name}.npz"
         if path.exists() and not force:
-            raise RunDirError(f"{path} exists; pass --force to replace it")
+            raise RunDirError(f"{path} exists; choose another --name, or replace it with --force")
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             save = np.savez if "probability" in arrays else np.savez_compressed  # these shrink by a fifth only, at 20 MB/s
             save(file, allow_pickle=False, resolution=np.int64(self.resolution), **arrays)

@@ -167,7 +167,8 @@ class VoxelSet:
             The directory, or one of its three files, is missing, truncated, or contradicts the others.
         """
         if not (path / "dataset.json").is_file():
-            raise VoxelError(f"{path} is no dataset directory; make one with: python cli.py prepare SRC {path}")
+            target = "DATASET_DIR" if path.is_file() else path
+            raise VoxelError(f"{path} is no dataset directory; make one with: python cli.py prepare SRC {target}")
         info = read_json(path / "dataset.json", VoxelError)
         if info.get("format") != DATASET_FORMAT:
             raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")

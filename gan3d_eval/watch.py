@@ -53,12 +53,15 @@ def glance(run: RunDir) -> Glance:
     parts = [status, f"step {int(log['step'].iloc[-1])}"]
     if "epoch" in log:
         parts.append(f"epoch {log['epoch'].iloc[-1]:.1f}")
+    facts = len(parts)
     for name, words in (("loss_d", "loss D"), ("loss_g", "G"), ("acc_d", "accuracy"), ("d_updated", "D learns in")):
         if name in last and last[name].notna().any():
             parts.append(f"{words} {last[name].mean():.0%}" if name == "d_updated" else f"{words} {last[name].mean():.3f}")
     if "occupancy_g" in last and last["occupancy_g"].notna().any():
         data = (run.meta["dataset"] or {}).get("occupancy")
         parts.append(f"occupancy {last['occupancy_g'].mean():.4f}" + (f" (data {data:.4f})" if data else ""))
+    if len(parts) > facts and len(last) > 1:
+        parts[-1] += f" (means of {len(last)} steps)"
     failures = run.meta.get("failures")  # whatever stands there
     names = [str(f.get("name")) for f in failures if isinstance(f, dict)] if isinstance(failures, list) else []
     if names:

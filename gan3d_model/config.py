@@ -76,7 +76,7 @@ class TrainConfig:
     r1: float = setting(0.0, "weight γ of the penalty on D's gradient at real shapes [Mescheder et al. 2018, R1]", 0, 10**6)
     r1_every: int = setting(4, "steps from one penalty to the next, which counts for all [StyleGAN2, lazy: 16]", 1, 10**6)
     spectral_norm: bool = setting(False, "divide D's weights by their largest singular value [Miyato et al. 2018]")
-    instance_noise: float = setting(0.0, "σ of noise on what D sees, falling to 0 over training [Sønderby et al. 2017]", 0, 10)
+    instance_noise: float = setting(0.0, "noise on what D sees: its σ, falling to 0 in training [Sønderby et al. 2017]", 0, 10)
     mirror: bool = setting(False, "D sees real and generated shapes mirrored half of the time [Zhao et al. 2020]")
     shift: int = setting(0, "D sees both moved by up to so many voxels along each axis [Zhao et al. 2020]", 0, 64)
     cutout: float = setting(0.0, "D sees both without a cube of this share of the side [Zhao et al. 2020: 0.5]", 0, 0.9)
@@ -118,7 +118,7 @@ class TrainConfig:
             object.__setattr__(self, field.name, value := float(value))
         low, high = field.metadata["low"], field.metadata["high"]
         if type(value) is not kind or not low <= value <= high:  # NaN fails the comparison as well
-            raise ConfigError(f"{field.name} is {value!r}; expected {kind.__name__} in [{low:g}, {high:g}]")
+            raise ConfigError(f"{field.name} is {value!r}; expected {kind.__name__} in [{low:,.10g}, {high:,.10g}]")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "config", base: TrainConfig | None = None) -> TrainConfig:

@@ -219,7 +219,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing") from None
     except FAULTS as fault:
         reason = str(fault).split("\n")[0][:120] or type(fault).__name__
-        raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason})") from None
+        raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason}); take another one") from None
     known = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in KINDS.items())
     if not known or content["format"] != FORMAT:
         raise CheckpointError(f"{path} is no gan3d checkpoint of format {FORMAT}")

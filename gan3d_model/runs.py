@@ -22,7 +22,10 @@ def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
     if config.prior == "unknown":
         raise ConfigError("prior is unknown; training needs one to draw latents from: uniform, normal or normal0.33")
     if shapes.resolution != config.resolution:
-        raise ConfigError(f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}")
+        raise ConfigError(
+            f"the dataset has resolution {shapes.resolution}, but the config says {config.resolution}: "
+            "prepare it anew, or leave --resolution out"
+        )
     if len(shapes) < config.batch_size:
         raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
     if not shapes.volume.any():

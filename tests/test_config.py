@@ -47,7 +47,7 @@ def test_an_unknown_setting_names_the_nearest_valid_one(typo, meant):
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"resolution": 48}, "48 has no network.*16, 32, 64, 128"),
-    ({"base_channels": 0}, r"base_channels is 0; expected int in \[1, 1024\]"),
+    ({"base_channels": 0}, r"base_channels is 0; expected int in \[1, 1,024\]"),
     ({"lr_g": float("nan")}, "lr_g is nan"),
     ({"lr_g": "0.1"}, "lr_g is '0.1'"),
     ({"epochs": 1.5}, "epochs is 1.5"),

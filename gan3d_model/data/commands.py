@@ -68,7 +68,7 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
 @click.command()
 @click.argument("source", type=PathArg)
 @click.argument("dataset_dir", type=PathArg)
-@click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis.")
+@click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis, 1 to 512.")
 @click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
 @click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
 @click.option("--names", help="Arrays: names of labels 0, 1, …, separated by commas.")
