@@ -171,7 +171,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
 
 @click.command()
 @run_argument
-@click.option("--draw", "n", type=click.IntRange(min=50), help="First draw so many from each checkpoint without 50.")
+@click.option("--draw", "n", type=click.IntRange(min=50), help="First draw so many from each checkpoint that has fewer.")
 @judging_options
 def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None:
     """Quality and novelty at every checkpoint, and the best. Also of a run that is still training."""
@@ -189,8 +189,8 @@ def judge_checkpoints(case: Any, n: int | None, tell: Any, **how: Any) -> tuple[
 
         known = steps_of(case.run)
         for path in case.run.checkpoints():
-            if int(path.stem) not in known and path.exists():  # a training may have dropped it meanwhile
-                draw(case.run, n, int(path.stem), name=f"at-{path.stem}")
+            if len(known.get(int(path.stem), ())) < n and path.exists():  # a training may have dropped it meanwhile
+                draw(case.run, n, int(path.stem), name=f"at-{path.stem}", force=True)
     result, rows = verb(case, say=tell, **how)
     return result, rows, case.run.write_result(result, rows, case.suffix)
 

@@ -94,8 +94,9 @@ def test_the_commands_draw_judge_and_print(cli, run_copy):
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["step", "3", "6"]
     (run_copy.path / "samples" / "at-000006.npz").unlink()
     assert cli("sample", run_copy.path, "-n", 60, "--force").exit_code == 0
-    done = cli("history", run_copy.path, "--draw", 50)
+    done = cli("history", run_copy.path, "--draw", 55)
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["step", "3", "6"]
+    assert len(run_copy.samples("at-000003")) == 55  # 50 were too few
     assert "at-000006" not in run_copy.sample_names()  # final is of that step
     assert cli("sample", run_copy.path, "-n", 50, "--probabilities", "--force").exit_code == 0
     done = cli("threshold-sweep", run_copy.path)
