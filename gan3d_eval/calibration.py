@@ -141,19 +141,24 @@ def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, 
         Held-out shapes that are exact copies too, of so many: an honest sampler repeats as many of a data set with twins.
     """
     reasons = copied(n, exact, leaks)
-    for name, one in found.items():
-        far, significant = one.values["a_far"], int((one.q <= ALPHA / len(found)).sum())
-        if one.far[1] < 0.5 and far <= SMALL:
-            reasons.append(f"under {name} samples are nearer to training shapes than held-out ones are (A = {far:.2f})")
-        if significant:
-            reasons.append(f"under {name} {significant} samples are nearer than chance allows")
-        elif one.flagged[0] > 2 * ALPHA:
-            reasons.append(f"under {name} {one.values['flagged_share']:.0%} are nearer than 95 % of held-out shapes")
+    far = {name: one.values["a_far"] for name, one in found.items()}
+    if near := [name for name, one in found.items() if one.far[1] < 0.5 and far[name] <= SMALL]:
+        least = min(far[name] for name in near)
+        reasons.append(
+            f"under {', '.join(near)} samples are nearer to training shapes than held-out ones are (A from {least:.2f})"
+        )
+    singly = {name: int((one.q <= ALPHA / len(found)).sum()) for name, one in found.items()}
+    if many := [name for name, count in singly.items() if count]:
+        reasons.append(f"under {', '.join(many)} up to {max(singly.values())} samples are nearer than chance allows")
+    shares = {name: float(one.values["flagged_share"]) for name, one in found.items() if one.flagged[0] > 2 * ALPHA}
+    if shares := {name: share for name, share in shares.items() if name not in many}:
+        most = 100 * max(shares.values())
+        reasons.append(f"under {', '.join(shares)} up to {most:.0f} % are nearer than 95 % of held-out shapes")
     if reasons:
         return "copying", reasons
-    unlike = [name for name, one in found.items() if one.far[0] > 0.5 and one.values["a_far"] >= 1 - MEDIUM]
+    unlike = [name for name, one in found.items() if one.far[0] > 0.5 and far[name] >= 1 - MEDIUM]
     if unlike:
-        worst = max(found[name].values["a_far"] for name in unlike)
+        worst = max(far[name] for name in unlike)
         return "far-from-data", [
             f"under {', '.join(unlike)} samples are unlike the data (A up to {worst:.2f}): new, or just bad"
         ]

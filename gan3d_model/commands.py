@@ -75,7 +75,7 @@ def warn_of_empty(shapes: Any) -> None:
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
 @click.option("--stop-on", help="Failures that end the run, with commas: gate-deadlock, empty, collapsed …")
-@click.option("--dry-run", is_flag=True, help="Print the settings and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the settings that recipe and flags make, and stop.")
 @device_option
 def train(
     dataset_dir: Path, classes: tuple[str, ...], recipe: str | None, config_file: Path | None, runs: Path | None,

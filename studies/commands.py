@@ -65,7 +65,7 @@ def demo(category: str, **options: Any) -> None:
 
 @click.group()
 def study() -> None:
-    """Questions answered with runs and intervals (studies/README.md)."""
+    """Questions answered with runs and intervals. studies/README.md has the answers."""
 
 
 STUDIES = (
@@ -93,7 +93,7 @@ def pages_of(name: str, out: Path) -> Path:
 @scale_option
 @study_out_option
 def study_list(scale: str, out: Path) -> None:
-    """Every study: its name, how many of its runs are there, its question."""
+    """Every study, how many of its runs are there, its question."""
     for name in STUDIES:
         tasks = named_study(name).tasks(scale, None, out)
         click.echo(f"{name:16} {sum(task.done() for task in tasks):3}/{len(tasks):<3} {named_study(name).question}")
@@ -110,7 +110,7 @@ def study_list(scale: str, out: Path) -> None:
 @click.option("--scheduler", help="Dask cluster that makes the runs, and sees data sets and runs under the same paths.")
 @click.option("--add", is_flag=True, help="Leave out runs that the study's CSV has already.")
 def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, ...], add: bool, **options: Any) -> None:
-    """Make and judge what is not there yet; a study that was cut off goes on where it was.
+    """Make and judge what is not there yet. A study that was cut off goes on where it was.
 
     NAME is one of those that `study list` prints. DATASET_DIR is what it is about; only voxelization makes all its data itself.
     """
@@ -128,7 +128,7 @@ def study_run(name: str, dataset_dir: Path | None, out: Path, cells: tuple[str, 
 @study_out_option
 @click.option("--add", is_flag=True, help="Keep the CSV's rows of runs that are not in OUT: another machine's.")
 def study_collect(name: str, scale: str, out: Path, add: bool) -> None:
-    """Write the study's CSV and figure to studies/results of a checkout, with the tables of its page; else to OUT/results."""
+    """Write the study's CSV, figure and tables. Into studies/ of a checkout; else into OUT/results."""
     from studies.tables import publish
 
     for path in publish(named_study(name), scale, out, pages_of(name, out), add):
