@@ -145,7 +145,7 @@ def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, 
     if near := [name for name, one in found.items() if one.far[1] < 0.5 and far[name] <= SMALL]:
         least = min(far[name] for name in near)
         reasons.append(
-            f"under {', '.join(near)} samples are nearer to training shapes than held-out ones are (A from {least:.2f})"
+            f"under {', '.join(near)} samples are nearer to training shapes than held-out ones are (A down to {least:.2f})"
         )
     singly = {name: int((one.q <= ALPHA / len(found)).sum()) for name, one in found.items()}
     if many := [name for name, count in singly.items() if count]:
