@@ -21,13 +21,14 @@ SHOWN = 24
 def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     """`{d, shapes: [{name, bits, near, near_name, iou}]}` as the viewer takes them; None for a run without samples.
 
-    Neighbours come from nn-check's table, where that is of these samples and its training shapes are at hand.
+    Neighbours come from nn-check's table, or from that of `nn-check --raw`, where that is of these samples and its training shapes are at hand.
     """
     if not run.sample_names():
         return None
     gen = run.samples()
     shapes = [{"name": gen.names[i], "bits": _bits(gen, i)} for i in range(min(SHOWN, len(gen)))]
-    result, table = results.get("nn-check"), run.path / "results" / "nn-check.csv"
+    verb = "nn-check" if "nn-check" in results else "nn-check-raw"
+    result, table = results.get(verb), run.path / "results" / f"{verb}.csv"
     if result and table.is_file() and result["inputs"]["samples"]["sha256"] == gen.sha256 and (train := _searched(run, result)):
         rows = pd.read_csv(table)
         rows = rows[rows["set"] == "generated"].head(SHOWN)
