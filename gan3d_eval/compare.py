@@ -47,7 +47,7 @@ NOTES = [
     "A generator that copies its training set scores as `real` does: these measures cannot see copying; nn-check can.",
     "Values move with n: compare runs under the same protocol only.",
 ]
-LEAK = "{} held-out shapes stand in the training set too, and were left out."
+LEAK = "Held-out shapes that stand in the training set too, and were left out: {}."
 OWN_FEATURES = "Features are of {}: values of runs that were judged by different features cannot be compared."
 
 

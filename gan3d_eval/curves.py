@@ -32,7 +32,7 @@ def curves(run: RunDir) -> Result:
     log = run.metrics()
     if log is None or log.empty:
         raise RunDirError(
-            f"{run.path} has no training log (metrics.csv), or no row in it yet; import-run --log FILE brings one"
+            f"{run.path} has no row of a training log (metrics.csv) yet; import-run --log FILE brings another program's"
         )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))

@@ -61,13 +61,13 @@ CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
 NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
 SOFT = "soft_l1 is of probabilities, which lie farther from every shape the less sure G is; it has no part in the verdict."
 OWN_FEATURES = "Features are of {}; they have no part in the verdict, because D was trained to see samples as far from data."
-EMPTY = "{} empty shapes of the dataset are left out; `prepare --fix drop-empty` removes them."
+EMPTY = "Empty shapes of the dataset, left out: {}; `prepare --fix drop-empty` removes them."
 LEAK = {
-    "held-out": "{} held-out shapes stand in the training set too: they are no null and were left out, which makes the check "
-    "stricter.",
-    "left-out": "{} training shapes have a twin among the others: they are no null and were left out.",
+    "held-out": "Held-out shapes that stand in the training set too: {}. They are no null and were left out, which makes the "
+    "check stricter.",
+    "left-out": "Training shapes that have a twin among the others: {}. They are no null and were left out.",
 }
-TOO_SMALL = "{} held-out shapes are smaller than 95 % of the training shapes are, too small to be judged, and were left out."
+TOO_SMALL = "Held-out shapes smaller than 95 % of the training shapes are, too small to be judged, and left out: {}."
 OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 

@@ -54,11 +54,13 @@ def report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
 
 def _run(run: RunDir, number: int) -> dict[str, Any]:
     """Everything about one run."""
-    results = run.results()
+    refused: list[str] = []
+    results = run.results(refused)
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
         "answers": answers(results, bool(run.checkpoints()), shlex.quote(str(run.path))), "failures": failures(run.meta),
+        "refused": refused,
         "shapes": turned(run, results), "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip
@@ -94,9 +96,12 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
     values, absent = result["values"], result["absent"]
     others = variants(values)
     why_many = [why for why, n in Counter(absent.values()).items() if n > 2]
+    kinds = Counter(result["intervals"][key]["kind"] for key in values if key in result["intervals"] and "/" not in key)
+    usual = next((kind for kind, n in kinds.most_common(1) if n > 2), None)  # said once, below
     for key in [key for key in [*values, *absent] if "/" not in key and absent.get(key) not in why_many]:
         interval = result["intervals"].get(key)
-        around = f"{_ends(interval)} ({interval['kind']})" if interval else absent.get(key, "")
+        of_kind = f" ({interval['kind']})" if interval and interval["kind"] != usual else ""
+        around = f"{_ends(interval)}{of_kind}" if interval else absent.get(key, "")
         rows.append(
             {
                 "label": LABELS.get(key, key),
@@ -107,14 +112,15 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
                 ],
             }
         )
-    notes = [f"Absent: {', '.join(key for key in absent if absent[key] == why)}: {why}" for why in why_many]
+    notes = [f"Intervals, where nothing else is said: {usual}."] if usual else []
+    notes += [f"Absent: {', '.join(key for key in absent if absent[key] == why)}: {why}" for why in why_many]
     notes += [
         f"{LABELS.get(key.split('/')[0], key)}, {key.split('/')[1]}: {why}"
         for key, why in absent.items()
         if "/" in key and why not in why_many
     ]
     return {
-        "name": name, "about": _about(result), "stale": stale, "protocol": result["protocol"], "notes": result["notes"] + notes,
+        "name": name, "about": _about(result), "stale": stale, "protocol": result["protocol"], "notes": notes + result["notes"],
         "facts": [row for row in rows if not any(row["others"])], "rows": [row for row in rows if any(row["others"])],
         "others": others, "column": result["options"].get("column", "Value"),
     }  # fmt: skip

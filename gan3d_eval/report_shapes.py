@@ -21,7 +21,8 @@ SHOWN = 24
 def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     """`{d, shapes: [{name, bits, near, near_name, iou}]}` as the viewer takes them; None for a run without samples.
 
-    Neighbours come from nn-check's table, or from that of `nn-check --raw`, where that is of these samples and its training shapes are at hand.
+    Neighbours come from the table of nn-check, or of nn-check --raw, if it is of these samples and its training shapes are
+    at hand.
     """
     if not run.sample_names():
         return None

@@ -25,18 +25,9 @@ from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, 
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
-    "NO_DATA",
-    "Gan3dError",
-    "Result",
-    "RunDir",
-    "RunDirError",
-    "atomic_file",
-    "dataset_record",
-    "new_run_id",
-    "producer",
-    "refuse_target",
-    "software",
-]
+    "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "new_run_id", "producer",
+    "refuse_target", "software",
+]  # fmt: skip
 
 METRICS = (
     "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
@@ -276,12 +267,19 @@ class RunDir:
         write_json(path, result.to_dict())
         return path
 
-    def results(self) -> dict[str, dict[str, Any]]:
-        """All results by file name without suffix, sorted."""
-        found = {path.stem: read_json(path, RunDirError) for path in sorted((self.path / "results").glob("*.json"))}
-        for name, result in found.items():
-            if faults := result_faults(result):
-                raise RunDirError(f"{self.path}/results/{name}.json {'; '.join(faults)}; run its verb again")
+    def results(self, refused: list[str] | None = None) -> dict[str, dict[str, Any]]:
+        """All results by file name without suffix, sorted; RunDirError for a broken one, or its reason in `refused`."""
+        found = {}
+        for path in sorted((self.path / "results").glob("*.json")):
+            try:
+                result = read_json(path, RunDirError)
+                if faults := result_faults(result):
+                    raise RunDirError(f"{path} {'; '.join(faults)}; run its verb again")
+                found[path.stem] = result
+            except RunDirError as fault:
+                if refused is None:
+                    raise
+                refused.append(str(fault))
         return found
 
     def picture_path(self, folder: str, name: str) -> Path:

@@ -39,23 +39,14 @@ class ConfigCommand(click.Command):
         hints, made = typing.get_type_hints(TrainConfig), []
         for field in dataclasses.fields(TrainConfig):
             choices, doc = typing.get_args(hints[field.name]), field.metadata["doc"]
-            kind: Any = click.Choice(choices) if choices else hints[field.name]
+            known = [choice for choice in choices if choice != "unknown"]  # which only imports have
+            kind: Any = click.Choice(known) if known else hints[field.name]
             name = "--" + field.name.replace("_", "-")
             if kind is bool:
                 name = f"{name}/--no-{name[2:]}"
             made.append(click.Option([name], type=kind, default=None, show_default=False, help=doc[0].upper() + doc[1:]))
         own = super().get_params(ctx)
         return [*own[:-1], *made, own[-1]]
-
-
-def show_settings(config: Any, stops: list[str], device: str) -> None:
-    """Print what a training would be run with; what it would refuse is refused."""
-    from gan3d_model.detectors import check_names
-    from gan3d_model.players import pick_device
-
-    check_names(stops)
-    pick_device(device)
-    click.echo(json.dumps(config.to_dict(), indent=2))
 
 
 def warn_of_empty(shapes: Any) -> None:
@@ -101,9 +92,6 @@ def train(
         base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), RECIPES[recipe])
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
-    if dry_run:
-        show_settings(config, stops, device)
-        return
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
     warn_of_empty(shapes)
@@ -115,7 +103,10 @@ def train(
         training.check_start(config, shapes, device, stops, team)
         if run:
             check_resume(run, config, shapes)
-        elif team.leads:
+        if dry_run:
+            click.echo(json.dumps(config.to_dict(), indent=2))
+            return
+        if not run and team.leads:
             run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
         run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
         training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())

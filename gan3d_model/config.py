@@ -52,7 +52,7 @@ class TrainConfig:
     latent_dim: int = setting(200, "dimension of z [paper: 200]", 1, 4096)
     inner_size: int = setting(4, "side of G's first map and D's last: 4 [paper], or 2 [slides' code at 32³]", 2, 4)
     last_bias: bool = setting(False, "a bias in the last layer of G and of D [some ports; paper: none]")
-    prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]; unknown of imports")
+    prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]")
 
     epochs: int = setting(500, "passes over the training shapes [slides: 500 for sofas]", 1, 10**6, free=True)
     batch_size: int = setting(32, "shapes per step [paper: 100, slides: 32]", 2, 4096)

@@ -38,7 +38,7 @@ def test_leaks_that_are_allowed_are_left_out_and_said(run_copy, leaking):
     case = open_case(run_copy.path, leaking, allow_leak=True)
     result, _ = compare(case.train, case.test, case.gen, draws=2)
     assert result.values["n"] == 19
-    assert "5 held-out shapes stand in the training set too, and were left out." in result.notes
+    assert "Held-out shapes that stand in the training set too, and were left out: 5." in result.notes
 
 
 def test_the_commands_take_the_switch(cli, run_copy, leaking):

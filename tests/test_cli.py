@@ -49,10 +49,10 @@ def test_train_has_an_option_for_every_setting(cli):
 
 def test_settings_come_from_recipe_then_file_then_flags(cli, dataset_dir, tmp_path):
     toml = tmp_path / "c.toml"
-    toml.write_text("epochs = 3\nlr_g = 0.01\n")
+    toml.write_text("epochs = 3\nlr_g = 0.01\nbatch_size = 8\n")
     done = cli("train", dataset_dir, "--recipe", "paper", "--config", toml, "--lr-g", "0.02", "--dry-run")
     config = TrainConfig.from_dict(json.loads(done.stdout))
-    assert config == dataclasses.replace(RECIPES["paper"], epochs=3, lr_g=0.02, resolution=16)
+    assert config == dataclasses.replace(RECIPES["paper"], epochs=3, batch_size=8, lr_g=0.02, resolution=16)
 
 
 def test_a_resolution_in_the_file_is_not_passed_over(cli, dataset_dir, tmp_path):
@@ -74,6 +74,7 @@ def test_a_dataset_that_no_network_fits_is_named(cli, tmp_path, side, line):
 
 @pytest.mark.parametrize(("wrong", "reason"), [
     ("--stop-on=bored", "no failure bored is known"), ("--device=cuda:99", "cuda:99"),
+    ("--resolution=32", "32"), ("--class=chair", "chair"), ("--batch-size=4096", "4096"),
 ])  # fmt: skip
 def test_a_dry_run_refuses_what_a_run_would(cli, dataset_dir, wrong, reason):
     done = cli("train", dataset_dir, "--dry-run", wrong)

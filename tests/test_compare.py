@@ -111,4 +111,6 @@ def test_the_command_prints_a_table_and_the_report_shows_it(run_copy, cli):
     html = report([run]).read_text()
     assert '<th scope="col">mean-shape</th>' in html
     assert "Coverage (COV), L1" in html
+    assert html.count("Intervals, where nothing else is said: central 95 % of 5 draws") == 1
+    assert html.count("central 95 % of 5 draws") == 1
     assert cli("check-run", run.path).exit_code == 0

@@ -139,7 +139,7 @@ def test_curves_of_a_strangers_log_use_what_is_there(run_copy):
     assert result.values == {"steps": 2, "last_loss_g": 1.0}
     assert "no such column" in result.absent["last_acc_d"]
     (run_copy.path / "metrics.csv").write_text("step,loss_g\n")
-    with pytest.raises(RunDirError, match="no row in it yet"):
+    with pytest.raises(RunDirError, match="no row of a training log"):
         curves(run_copy)
 
 
@@ -238,6 +238,17 @@ def test_the_report_tells_of_failures_whatever_stands_there(run_copy, failures):
     assert ("empty at step 7: G is &lt;b&gt;empty&lt;/b&gt;" in page) == isinstance(
         (failures or [0])[0] if isinstance(failures, list) else 0, dict
     )
+
+
+def test_a_broken_result_is_left_out_of_the_report_with_its_reason(run_copy, cli):
+    assert cli("curves", run_copy.path).exit_code == 0
+    (run_copy.path / "results" / "compare.json").write_text('{"verb": "compare"}')
+    (run_copy.path / "results" / "nn-check.json").write_text('{"verb": "nn-ch')
+    page = report([RunDir.open(run_copy.path)]).read_text()
+    assert page.count("Left out: ") == 2
+    assert "results/compare.json lacks absent, created" in page
+    with pytest.raises(RunDirError, match="run its verb again"):
+        RunDir.open(run_copy.path).results()
 
 
 def test_the_report_shows_strange_text_as_text(run_copy):

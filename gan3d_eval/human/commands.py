@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def serve(
     competes = len(cases) == 1 if data is None else data
     study = design_study(cases, design, with_data=competes, consent=consent or CONSENT, **options)
     run(study, out or default_path(run_dirs[0], design), host, port, token, say, click.echo)
+    where = [*map(str, run_dirs), *(["--responses", str(out)] if out else [])]
+    say(f"count them with: python cli.py human-eval tally {shlex.join(where)}")
 
 
 @human_eval.command()

@@ -69,7 +69,7 @@ def serve(
             server.close()
             signal.signal(signal.SIGTERM, before)
         raters, answers = store.counts()
-        say(f"stopped: {answers} answers of {raters} raters in {path}; count them with: python cli.py human-eval tally RUN_DIR")
+        say(f"stopped: {answers} answers of {raters} raters in {path}")
 
 
 def _listen(store: Store, host: str, port: int, access_key: str | None) -> Any:

@@ -189,5 +189,5 @@ def _notes(settings: dict[str, Any], name: str, people: pd.DataFrame) -> list[st
             f"{facts['empty']} of {facts['samples']['n']} samples are empty and were not shown: nobody would call them real."
         )
     if settings["data"]["in_training"]:
-        notes.append(f"{settings['data']['in_training']} held-out shapes stand in training too, and were not shown.")
+        notes.append(f"Held-out shapes that stand in training too, and were not shown: {settings['data']['in_training']}.")
     return notes

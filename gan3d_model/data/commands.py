@@ -194,8 +194,8 @@ def export(
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.voxels import VoxelSet
 
-    is_dataset = (source / "dataset.json").is_file()
-    shapes = VoxelSet.open(source).select(list(classes)) if is_dataset else RunDir.open(source).samples(samples)
+    is_run = (source / "run.json").is_file()
+    shapes = RunDir.open(source).samples(samples) if is_run else VoxelSet.open(source).select(list(classes))
     shapes = shapes.take(range(len(shapes))[:n_samples])
     paths = verb(shapes, folder, **how)
     skipped = (
