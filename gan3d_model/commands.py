@@ -94,17 +94,19 @@ def train(
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
-    warn_of_empty(shapes)
     from gan3d_model import train as training
     from gan3d_model.runs import check_resume, create_run
     from gan3d_model.team import gather_team
 
     with gather_team(device) as (team, device):  # one process, or those that torchrun started
         training.check_start(config, shapes, device, stops, team)
+        if team.leads:
+            warn_of_empty(shapes)
         if run:
             check_resume(run, config, shapes)
         if dry_run:
-            click.echo(json.dumps(config.to_dict(), indent=2))
+            if team.leads:
+                click.echo(json.dumps(config.to_dict(), indent=2))
             return
         if not run and team.leads:
             run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)

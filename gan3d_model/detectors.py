@@ -1,7 +1,8 @@
 """Failures of a training by name, as they happen: the ways in which the slides' dresser and monitor failed, and two more.
 
 Each is a rule over the log's rows or over the progress samples, fires once, and says what is seen, what it means, and what
-to try. The rules look at the last `WINDOW` steps, so a single bad batch fires nothing.
+to try. The rules over the log look at its last `WINDOW` steps, so a single bad batch fires nothing; those over samples look
+at one set of them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ WINDOW = 50
 FAILURES = {
     "gate-deadlock": "D has not been updated for {steps} steps (accuracy {acc:.2f}) while G's occupancy is {occupancy:.4f}, "
     "the data's {data:.4f}: the gate keeps D frozen, and a saturated G gets no gradient from it",
-    "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it has won, and G learns little from it",
+    "d-saturated": "D's accuracy has been {acc:.2f} on average for {steps} steps: it tells nearly all shapes apart. G learns "
+    "little from such a D, unless its samples still change",
     "empty": "G's shapes are empty: occupancy {occupancy:.4f} {when}, the data's {data:.4f}",
     "cube-like": "G fills the grid: occupancy {occupancy:.3f} {when}, the data's {data:.3f}; D is too weak or too strong to "
     "teach it, as acc_d in the log shows",
@@ -122,9 +124,9 @@ class Detectors:
         return [(name, f"{FAILURES[name].format(**facts)}. Try {', or '.join(what)}")]
 
 
-def diversity(packed: NDArray[np.uint8], most: int = 64) -> float:
-    """Mean Jaccard distance between two of the first `most` shapes, in [0, 1]; 0 for fewer than two."""
-    some = packed[:most]
+def diversity(packed: NDArray[np.uint8]) -> float:
+    """Mean Jaccard distance between two of the first 64 shapes, in [0, 1]; 0 for fewer than two."""
+    some = packed[:64]
     if len(some) < 2:
         return 0.0
     volume = volumes(some)

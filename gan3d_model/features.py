@@ -30,7 +30,7 @@ from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import CheckpointError, Players, discriminator_for, load_part, open_checkpoint, pick_device
+from gan3d_model.players import Players, discriminator_for, load_part, open_checkpoint, pick_device
 
 __all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
@@ -132,8 +132,6 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     """D of a checkpoint of `run` (None: the newest) and its step; CheckpointError for none, no D, or not its config's D."""
     place = pick_device(device)
     content, config, path = open_checkpoint(run, step, torch.device("cpu"))  # Adam's moments need not go to the GPU
-    if "discriminator" not in content:
-        raise CheckpointError(f"{path} holds no discriminator; it has {', '.join(content)}")
     discriminator = discriminator_for(config)
     load_part(discriminator, content, "discriminator", path)
     placed = discriminator.to(device=place, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as in training

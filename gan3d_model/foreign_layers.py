@@ -25,6 +25,8 @@ EPS = 1e-5
 """Of PyTorch's and Torch7's batch normalisation."""
 FEWEST = 3
 """Layers of a network; a chain of fewer is something else."""
+MAX_DEPTH, MAX_LAYERS = 32, 64
+"""Of containers in containers, and of a network: files may refer to one module many times over, or without end."""
 MAX_SIDE = 2**16
 """Most channels of a layer of Torch7, and more than any kernel has."""
 CONVOLUTIONS = {"VolumetricFullConvolution": True, "VolumetricConvolution": False}
@@ -86,8 +88,10 @@ def read_players(data: bytes, torch7: bool) -> tuple[dict[str, Chain], list[str]
     return _of_state(named), []
 
 
-def _of_state(state: dict[str, Tensor]) -> dict[str, Chain]:
+def _of_state(state: dict[str, Tensor], depth: int = 0) -> dict[str, Chain]:
     """A state dict with one network, or with one below each of several names."""
+    if depth > MAX_DEPTH:
+        raise WeightsError(f"has names of more than {MAX_DEPTH} parts")
     try:
         chain = _chain(state)
         return {_player(chain): chain}
@@ -101,7 +105,7 @@ def _of_state(state: dict[str, Tensor]) -> dict[str, Chain]:
     found: dict[str, Chain] = {}
     for first, part in parts.items():
         try:
-            below = _of_state(part)
+            below = _of_state(part, depth + 1)
         except WeightsError:
             continue
         if twice := sorted(set(found) & set(below)):
@@ -177,6 +181,8 @@ def _of_torch7(root: Any) -> tuple[dict[str, Chain], list[str]]:
     biased = False
     for number, module in enumerate(_modules(root), start=1):
         kind, fields = module.kind.split(".")[-1], module.fields
+        if len(chain) > MAX_LAYERS:
+            raise WeightsError(f"has more than {MAX_LAYERS} layers")
         if kind in CONVOLUTIONS:
             chain.append(_torch7_convolution(f"{number}: {module.kind}", fields, CONVOLUTIONS[kind]))
             biased |= isinstance(fields.get("bias"), np.ndarray) and bool(np.any(fields["bias"]))
@@ -193,8 +199,10 @@ def _of_torch7(root: Any) -> tuple[dict[str, Chain], list[str]]:
     return {_player(chain): chain}, [note] if biased else []
 
 
-def _modules(root: Any) -> Iterator[TorchObject]:
+def _modules(root: Any, depth: int = 0) -> Iterator[TorchObject]:
     """The modules of (nested) containers, in order."""
+    if depth > MAX_DEPTH:  # a container may even hold itself
+        raise WeightsError(f"nests its modules deeper than {MAX_DEPTH} containers")
     if not isinstance(root, TorchObject):
         raise WeightsError(f"holds a {type(root).__name__}; expected a network of Torch7")
     if "modules" not in root.fields:
@@ -203,7 +211,7 @@ def _modules(root: Any) -> Iterator[TorchObject]:
         raise WeightsError(f"{root.kind} is no chain of layers")
     else:
         for _, module in sorted((key, part) for key, part in root.fields["modules"].items() if isinstance(key, int)):
-            yield from _modules(module)
+            yield from _modules(module, depth + 1)
 
 
 def _torch7_convolution(name: str, fields: dict[Any, Any], transposed: bool) -> Layer:

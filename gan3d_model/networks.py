@@ -43,7 +43,8 @@ class BatchNorm(nn.BatchNorm3d):
         """`(B, C, d, d, d)` → the same shape, each channel with mean 0 and variance 1 before weight and bias."""
         if not (self.shared and self.training and distributed.is_initialized()):
             return super().forward(maps)
-        size, over = distributed.get_world_size(), (0, 2, 3, 4)
+        size, over, given = distributed.get_world_size(), (0, 2, 3, 4), maps.dtype
+        maps = maps.float()  # under autocast they come in bfloat16, whose 8 bits are too few for statistics
         mean = all_reduce(maps.mean(over)) / size
         centred = maps - mean[:, None, None, None]
         variance = all_reduce(centred.square().mean(over)) / size
@@ -54,7 +55,7 @@ class BatchNorm(nn.BatchNorm3d):
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         scale = self.weight / (variance + self.eps).sqrt()
         normed: Tensor = centred * scale[:, None, None, None] + self.bias[:, None, None, None]
-        return normed
+        return normed.to(given)
 
 
 class FirstConv(nn.Conv3d):

@@ -57,8 +57,11 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise Gan3dError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:0, cuda:1 …") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise Gan3dError(f"device {name} asked for, but this PyTorch sees no CUDA device; use --device cpu")
+    if device.type not in {"cpu", "cuda"}:
+        raise Gan3dError(f"device {name} is of a kind that is not supported; expected auto, cpu, cuda or cuda:0, cuda:1 …")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count() or "no"
+        raise Gan3dError(f"device {name} asked for, but this PyTorch sees {seen} CUDA device; use --device auto, or cpu")
     return device
 
 
@@ -167,8 +170,12 @@ class Players:
         return 3 * sum(sizes) + (sizes[0] if self.average is not None else 0)
 
     def restore(self, run: RunDir) -> int:
-        """Load the newest whole checkpoint and return its step; 0 if there is none. A damaged one is said and passed over."""
-        for path in reversed(run.checkpoints()):
+        """Load the newest whole checkpoint and return its step; a damaged one is said and passed over.
+
+        Without any file the step is 0; CheckpointError if there are some and none is whole.
+        """
+        paths = run.checkpoints()
+        for path in reversed(paths):
             try:
                 content = read_checkpoint(path, self.device)
             except CheckpointError as fault:
@@ -176,6 +183,8 @@ class Players:
                 continue
             self.load(content, path)
             return int(content["step"])
+        if paths:
+            raise CheckpointError(f"{run.path}: none of its {len(paths)} checkpoints can be read; train a new run instead")
         return 0
 
 
@@ -183,7 +192,10 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
     """Load the state `name` of a checkpoint into a network or an optimiser; CheckpointError if it does not fit."""
     try:
         part.load_state_dict(checkpoint[name])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as fault:
+    except KeyError:
+        others = ", ".join(key for key, state in checkpoint.items() if isinstance(state, dict) and key != "config")
+        raise CheckpointError(f"{path} holds no {name}, only {others}") from None
+    except (AttributeError, RuntimeError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CheckpointError(f"{path}: {name} does not fit the config beside it ({reason})") from None
 
@@ -212,11 +224,18 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     ------
     CheckpointError
         The file is missing, truncated, holds other objects than tensors, numbers and strings, or is another format.
+    OSError, MemoryError, torch.OutOfMemoryError
+        It may be whole, and cannot be read here and now.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        file = path.open("rb")
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
+    try:
+        with file:
+            content: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except FAULTS as fault:
         reason = str(fault).split("\n")[0][:120] or type(fault).__name__
         raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason}); take another one") from None

@@ -33,9 +33,10 @@ def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
 
 
 def check_space(config: TrainConfig, checkpoint: int, run: RunDir) -> None:
-    """ConfigError where the disk cannot hold the checkpoints that are kept, of about `checkpoint` bytes each, and one more."""
-    kept = config.keep or math.ceil(config.epochs / config.checkpoint_every)
-    missing = max(1, kept + 1 - len(run.checkpoints()))  # those of a resumed run are there already
+    """ConfigError where the disk cannot hold the checkpoints to come, of about `checkpoint` bytes each."""
+    written = math.ceil(config.epochs / config.checkpoint_every)
+    most = min(config.keep + 1, written) if config.keep else written  # an old one goes only when the new one stands
+    missing = max(1, most - len(run.checkpoints()))  # those of a resumed run are there already
     needed, free = missing * checkpoint, shutil.disk_usage(run.path).free
     if needed > free:
         raise ConfigError(

@@ -21,6 +21,8 @@ __all__ = ["FAULTS", "LEGACY", "TensorError", "parse_grids", "parse_tensors"]
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of PyTorch before 1.6 begin."""
 MAX_DEPTH, MAX_TENSORS = 8, 100_000
+MAX_SHARED = 4
+"""Tensors may share what is stored, as tied weights do; together they take at most so many times the file's size."""
 FAULTS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, OSError,
     RuntimeError, SyntaxError, TypeError, ValueError, pickle.UnpicklingError, struct.error,
@@ -53,9 +55,11 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
     except FAULTS as fault:
         raise TensorError(_reason(fault)) from None
     found: dict[str, Tensor] = {}
+    room = MAX_SHARED * len(data)
     for path, tensor in _walk(content, (), set()):
-        if len(found) == MAX_TENSORS:
-            raise TensorError(f"holds more than {MAX_TENSORS} tensors")
+        room -= tensor.numel() * tensor.element_size()
+        if len(found) == MAX_TENSORS or room < 0:
+            raise TensorError(f"holds more than {MAX_TENSORS} tensors, or more than {MAX_SHARED} times what it stores")
         found[".".join(path)] = _plain(tensor, ".".join(path))
     if not found:
         raise TensorError("holds no tensor")
@@ -63,7 +67,7 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
 
 
 def parse_grids(data: bytes) -> dict[str, NDArray[Any]]:
-    """`parse_tensors` as arrays, for files of generated shapes; a file with a `weight` in it is none of these."""
+    """`parse_tensors` as arrays, for files of generated shapes."""
     return {
         name: (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
         for name, tensor in parse_tensors(data).items()

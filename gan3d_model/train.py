@@ -144,6 +144,7 @@ def _follow(
     players = Players.build(config, place)
     first = players.restore(run)
     watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
+    watch.detectors.fired = [failure["name"] for failure in run.meta.get("failures", []) if failure["step"] <= first]
     with _stop_signals() as stopped:
         _loop(players, shapes, run, first, Ledger(config, len(shapes), first, watch), stopped, team)
     return run
@@ -288,7 +289,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
 
     asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
-    old = {number: signal.signal(number, request) for number in asked}
+    heard = [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]  # nohup and shells' & ask for none
+    old = {number: signal.signal(number, request) for number in heard}
     try:
         yield stop.is_set
     finally:

@@ -35,18 +35,20 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
     pieces         parts that do not touch
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
     from gan3d_eval.render import RenderError
+    from studies.view import draw
     from studies.view import view as run
 
     hows = [voxelizer(options)]
     if compare:
         hows.append(voxelizer({"resolution": hows[0].resolution, "method": "polygon2voxel"}))
+    table, tiles = run(source, hows, n_samples, seed)
+    say(table.to_string(index=False, float_format="{:.4g}".format))
     try:
-        table = run(source, hows, out, n_samples, seed)
+        draw(out, tiles, len(hows))
     except RenderError as fault:
         say(f"warning: no picture: {fault}")
-        table = run(source, hows, None, n_samples, seed)
-    say(table.to_string(index=False, float_format="{:.4g}".format))
-    click.echo(out)
+    else:
+        click.echo(out)
 
 
 @click.command()

@@ -19,21 +19,23 @@ from gan3d_model.data.meshes import MESH_SUFFIXES, parse_mesh
 from gan3d_model.data.sources import Source, read_item
 from gan3d_model.data.voxelize import Voxelizer, place, voxelize
 
-__all__ = ["view"]
+__all__ = ["draw", "view"]
 
 
-def view(source: Path, hows: list[Voxelizer], out: Path | None, n: int = 8, seed: int = 0) -> pd.DataFrame:
-    """Measure the first `n` meshes of `source` under each voxeliser, and draw them to the PNG `out` (None: no picture).
+def view(source: Path, hows: list[Voxelizer], n: int = 8, seed: int = 0) -> tuple[pd.DataFrame, list[Tile]]:
+    """Measure the first `n` meshes of `source` under each voxeliser.
 
     Returns
     -------
-    DataFrame
+    rows : DataFrame
         A row per mesh and voxeliser: `name`, `method`, `resolution`, and the fields of `Coverage`.
+    tiles : list of Tile
+        For `draw`: each mesh, then its voxels under each voxeliser.
 
     Raises
     ------
-    VoxelError, RenderError
-        No meshes, one that cannot be read, or no off-screen rendering here.
+    VoxelError
+        No meshes, or one that cannot be read.
     """
     if not source.exists():
         raise VoxelError(f"{source} does not exist; expected a mesh, or a folder or .zip of meshes")
@@ -59,13 +61,16 @@ def view(source: Path, hows: list[Voxelizer], out: Path | None, n: int = 8, seed
                 tiles.append((grid, _caption(row, how), GENERATED))
         except VoxelError as fault:
             raise VoxelError(f"{source}, {item.path}: {fault}") from None
-    if out is not None:
-        columns = (1 + len(hows)) * (2 if len(hows) < 3 and len(items) > 1 else 1)
-        sheet(out, tiles, "Meshes and their voxels", columns, tile=300, notes=NOTES)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), tiles
 
 
 NOTES = "Sand: mesh. Blue: voxels. Same camera. Uncovered: surface in empty voxels. Tunnels: openings one can see through."
+
+
+def draw(out: Path, tiles: list[Tile], n_hows: int) -> None:
+    """Draw what `view` found under `n_hows` voxelisers to the PNG `out`; RenderError without off-screen rendering."""
+    columns = (1 + n_hows) * (2 if n_hows < 3 and len(tiles) > 1 + n_hows else 1)
+    sheet(out, tiles, "Meshes and their voxels", columns, tile=300, notes=NOTES)
 
 
 def _caption(row: dict[str, Any], how: Voxelizer) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from gan3d_eval.orientation import given
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_model.config import TrainConfig
+from gan3d_model.foreign_layers import _modules
 from gan3d_model.import_weights import newest, read_weights, write_weights
 from gan3d_model.players import discriminator_for, generator_for
 from gan3d_model.sample import sample
@@ -234,6 +235,8 @@ def other(transform):
     ({"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}, 32, "state of an optimiser"),
     ({"a": torch.zeros(3)}, 32, "no convolution"),
     ({"samples": [1, 2]}, 32, "holds no tensor"),
+    ({".".join(["a"] * 5000): torch.zeros(2)}, 32, "no convolution|more than 32 parts"),
+    ({f"{i}": view for i, view in enumerate([torch.zeros(100, 100).T] * 9)}, 32, "more than 4 times what it stores"),
     (nn.Linear(2, 2), 32, "holds more than tensors .*state_dict"),
     (b"\x80\x04N.", 32, "no file that torch.save wrote"),
     (b"PK\x03\x04" + bytes(50), 32, "truncated"),
@@ -266,6 +269,13 @@ def test_widths_that_do_not_halve_are_refused():
 def test_torch7_networks_of_another_kind_are_refused(root, reason):
     with pytest.raises(Gan3dError, match=reason):
         read_weights([File("a.t7", written(root))], 16)
+
+
+def test_a_torch7_container_that_holds_itself_is_refused():
+    root = TorchObject("nn.Sequential", {"modules": {}})
+    root.fields["modules"][1] = root
+    with pytest.raises(Gan3dError, match="deeper than 32 containers"):
+        list(_modules(root))
 
 
 def test_an_activation_of_another_kind_is_refused_where_the_file_names_it():
@@ -338,7 +348,7 @@ def test_without_a_known_prior_nothing_is_drawn(imported):
 
 def test_a_discriminator_alone_is_not_sampled_from(imported):
     write_weights(imported, read_weights([File("D.pt", port(32, 2, 1, discriminator=True).state_dict())], 32, "normal"))
-    with pytest.raises(Gan3dError, match="generator does not fit"):
+    with pytest.raises(Gan3dError, match="holds no generator, only discriminator"):
         sample(RunDir.open(imported.path), 5, device="cpu")
 
 

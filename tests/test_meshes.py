@@ -128,6 +128,13 @@ def test_an_index_equal_to_the_number_of_vertices_proves_a_file_that_counts_from
         parse_mesh(PLAIN.replace(b"3 0 2 3", b"3 0 2 4"), ".off")
 
 
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_the_size_of_a_mesh_decides_nothing_about_its_indices(size):
+    rng = np.random.default_rng(0)
+    vertices, faces = rng.random((9, 3)), np.array([[1, 2, 3], [3, 4, 5], [5, 6, 7]])
+    assert index_base(vertices * size, faces) == index_base(vertices, faces)
+
+
 def test_a_mesh_that_never_uses_its_first_vertex_still_counts_from_0(real_data):
     """What the slides called ill-defined and could not decide."""
     for name, least in (("bathtub/train/bathtub_0001", 13), ("bathtub/train/bathtub_0004", 34), ("bed/train/bed_0001", 4)):

@@ -135,6 +135,7 @@ def truncated(path, grids):
     (lambda p, g: np.savez(p, X_train=g[:0]), "n ≥ 1"),
     (lambda p, g: np.savez(p, X_train=np.zeros((3, 8, 8, 9))), "cubic"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1]), "y_train is .* expected 6 integers"),
+    (lambda p, g: np.savez(p, X_train=g, X_test=g[:2], y_train=[0] * 6), "labels of some splits only; y_test is missing"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1, 0, 1, 0, 10**12]), "y_train has label 1000000000000; expected labels below 10000"),
     (lambda p, g: np.savez(p, X_train=np.full((2, 8, 8, 8), np.nan)), r"a\.npz: \[train\]: 2 of 2 shapes hold NaN"),
     (lambda p, g: np.savez(p, a=g, b=g), "expected X_train and X_test, or a single one"),
@@ -294,6 +295,8 @@ def test_meshes_are_taken_and_voxels_beside_them_passed_over_with_a_word(tmp_pat
     ("sofa/val/a.off", ("a", "sofa", "val")),
     ("sofa/validation/a.off", ("a", "sofa", "val")),
     ("monitor.npy.gz", ("monitor", "monitor", "train")),
+    ("train/1a6f615e/models/model_normalized.obj", ("1a6f615e", "things", "train")),
+    ("30/1a6f615e/models/model_normalized.obj", ("1a6f615e", "things", "train")),
 ])  # fmt: skip
 def test_class_and_split_follow_from_the_place(tmp_path, path, place):
     file = tmp_path / "things" / path

@@ -53,12 +53,12 @@ from gan3d_model.runs import create_run
 from gan3d_model.team import gather_team
 from gan3d_model.train import train
 
-dataset, folder, norm = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+dataset, folder, norm, precision = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 if norm == "no-norm":
     networks.BatchNorm = lambda channels: nn.Identity()
 shapes = VoxelSet.open(dataset).select(["sofa"], "train")
 config = TrainConfig(resolution=16, base_channels=4, latent_dim=8, epochs=2, batch_size=8, n_samples=8, ema=0.9, lr_g=1e-4,
-                     lr_d=1e-4, r1=0.1, r1_every=2, mirror=True, shift=1, instance_noise=0.1, keep=0)
+                     lr_d=1e-4, r1=0.1, r1_every=2, mirror=True, shift=1, instance_noise=0.1, keep=0, precision=precision)
 build = players.Players.build.__func__
 made = []
 def keep(cls, config, device):
@@ -76,14 +76,23 @@ with gather_team("cpu") as (team, device):
 """
 
 
+def test_two_processes_in_bfloat16_end_with_equal_weights(dataset_dir, tmp_path):
+    (tmp_path / "s.py").write_text(SCRIPT)
+    two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, "sync-batch-norm", "bfloat16")
+    assert two.returncode == 0, two.stderr
+    for a, b in zip(*(torch.load(tmp_path / f"weights-2-{rank}.pt") for rank in (0, 1)), strict=True):
+        assert all(torch.equal(a[key], b[key]) and a[key].isfinite().all() for key in a)
+
+
 @pytest.mark.parametrize("norm", ["no-norm", "sync-batch-norm"])
 def test_two_processes_end_with_equal_weights_which_are_those_of_one(dataset_dir, tmp_path, norm):
     (tmp_path / "s.py").write_text(SCRIPT)
-    two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, norm)
+    two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, norm, "float32")
     assert two.returncode == 0, two.stderr
     subprocess.run(
-        [sys.executable, tmp_path / "s.py", dataset_dir, tmp_path, norm], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+        [sys.executable, tmp_path / "s.py", dataset_dir, tmp_path, norm, "float32"],
+        check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     first, second, alone = (torch.load(tmp_path / f"weights-{name}.pt") for name in ("2-0", "2-1", "1-0"))
     for a, b, c in zip(first, second, alone, strict=True):
         for key in a:

@@ -22,10 +22,10 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
-from gan3d_model.players import CheckpointError, Players, read_checkpoint
+from gan3d_model.players import CheckpointError, Players, pick_device, read_checkpoint
 from gan3d_model.runs import check_fit, check_resume, check_space, create_run
 from gan3d_model.sample import generate, sample
-from gan3d_model.train import Failed, Interrupted, lr_factor, train
+from gan3d_model.train import Failed, Interrupted, _stop_signals, lr_factor, train
 
 CPU = torch.device("cpu")
 
@@ -333,6 +333,45 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(run_copy, tiny, ca
     assert "000006.pt is truncated" in capsys.readouterr().err
 
 
+def test_a_run_of_which_no_checkpoint_can_be_read_is_not_begun_anew(run_copy, tiny, sofas):
+    for path in run_copy.checkpoints():
+        path.write_bytes(b"damaged")
+    log = (run_copy.path / "metrics.csv").read_bytes()
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints can be read"):
+        train(tiny, sofas, run_copy, CPU, lambda line: None)
+    assert (run_copy.path / "metrics.csv").read_bytes() == log
+    assert len(run_copy.checkpoints()) == 2
+
+
+@pytest.mark.parametrize("fault", [MemoryError, torch.OutOfMemoryError])
+def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(run_copy, tiny, monkeypatch, fault):
+    def full(*arguments, **options):
+        raise fault
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(fault):
+        Players.build(tiny, CPU).restore(run_copy)
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("mps", "expected auto, cpu, cuda"), ("meta", "expected auto, cpu, cuda"), ("bored", "unknown device"), ("cuda:99", "cuda:99"),
+])  # fmt: skip
+def test_a_device_that_is_not_here_is_refused_at_once(name, reason):
+    with pytest.raises(Gan3dError, match=reason):
+        pick_device(name)
+
+
+def test_signals_that_the_caller_ignores_stay_ignored():
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with _stop_signals() as stopped:
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stopped()
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
 def test_a_damaged_checkpoint_of_a_later_step_never_pushes_out_a_whole_one(run_copy, tiny):
     newest = run_copy.checkpoints()[-1]
     newest.write_bytes(b"damaged")
@@ -419,6 +458,7 @@ def test_a_disk_that_cannot_hold_the_checkpoints_is_noticed_before_the_first_ste
 def test_the_checkpoints_that_a_resumed_run_has_need_no_more_room(run_copy, tiny, monkeypatch):
     monkeypatch.setattr("gan3d_model.runs.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 150))
     check_space(tiny, 150, run_copy)
+    check_space(dataclasses.replace(tiny, keep=10), 150, run_copy)  # no run keeps more than it writes
     with pytest.raises(ConfigError, match="its checkpoints need about"):
         check_space(tiny, 151, run_copy)
 

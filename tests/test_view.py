@@ -12,7 +12,7 @@ from gan3d_model.data.coverage import coverage, euler_number, topology
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.synthetic import write_furniture
 from gan3d_model.data.voxelize import Voxelizer, voxelize
-from studies.view import view
+from studies.view import draw, view
 
 SLIDES = Voxelizer(32, solid=False, margin=0, method="polygon2voxel")
 
@@ -51,7 +51,7 @@ def test_a_torus_has_one_tunnel_until_the_grid_is_too_coarse():
 @pytest.mark.parametrize("how", [Voxelizer(32), Voxelizer(33, solid=False, up="y")])
 def test_the_exact_voxeliser_leaves_no_surface_uncovered(tmp_path, how):
     write_furniture(tmp_path, ["sofa", "monitor"], 2, 0)
-    table = view(tmp_path, [how], None)
+    table, _ = view(tmp_path, [how])
     assert len(table) == 4
     assert (table["uncovered"] == 0).all()
     assert (table["inflation"] > 1).all()
@@ -70,12 +70,18 @@ def test_what_has_no_finer_grid_to_be_compared_with_is_refused_in_words():
         coverage(Mesh(np.eye(3), np.array([[0, 1, 2]])), None, Voxelizer(300))
 
 
+def test_a_mesh_without_area_is_refused_in_words():
+    mesh = Mesh(np.outer(np.arange(3.0), [1, 2, 3]), np.array([[0, 1, 2]]))
+    with pytest.raises(VoxelError, match="the area of its faces is 0"):
+        coverage(mesh, voxelize(mesh, Voxelizer(8)), Voxelizer(8))
+
+
 def test_meshes_and_voxels_are_drawn_side_by_side(tmp_path):
     from PIL import Image
 
     write_furniture(tmp_path / "m", ["table"], 1, 0)
     try:
-        view(tmp_path / "m", [Voxelizer(16), Voxelizer(16, solid=False, margin=0, method="polygon2voxel")], tmp_path / "v.png")
+        draw(tmp_path / "v.png", view(tmp_path / "m", [Voxelizer(16), SLIDES])[1], 2)
     except RenderError as fault:
         pytest.skip(str(fault))
     picture = np.asarray(Image.open(tmp_path / "v.png").convert("RGB"), int)
@@ -89,7 +95,7 @@ def test_meshes_and_voxels_are_drawn_side_by_side(tmp_path):
 
 def test_nothing_to_show_is_an_error_in_words(tmp_path):
     with pytest.raises(VoxelError, match="does not exist"):
-        view(tmp_path / "m", [Voxelizer(16)], None)
+        view(tmp_path / "m", [Voxelizer(16)])
     (tmp_path / "bad.off").write_text("hello")
     with pytest.raises(VoxelError, match=r"bad\.off: is no OFF file"):
-        view(tmp_path, [Voxelizer(16)], None)
+        view(tmp_path, [Voxelizer(16)])

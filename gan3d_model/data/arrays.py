@@ -90,6 +90,8 @@ def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[An
     for split, key in by_split.items():
         array = volumes[key]
         array = array[None] if array.ndim == 3 else array[:, 0] if array.ndim == 5 and array.shape[1] == 1 else array
+        if f"y_{split}" not in arrays and any(f"y_{other}" in arrays for other in by_split):
+            raise VoxelError(f"{source} has labels of some splits only; y_{split} is missing")
         labels = arrays.get(f"y_{split}", np.zeros(len(array), np.int64))
         if labels.shape != (len(array),) or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
             raise VoxelError(f"{source}: y_{split} is {labels.dtype} {labels.shape}; expected {len(array)} integers from 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ def _surface_points(mesh: Mesh, how: Voxelizer, seed: int) -> NDArray[np.float64
     rng = np.random.default_rng(seed)
     corners = in_grid_axes(mesh, how)[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    if not 0 < area.sum() < math.inf:
+        raise VoxelError(f"cannot be measured: the area of its faces is {area.sum():g}")
     chosen = corners[rng.choice(len(corners), POINTS, p=area / area.sum())]
     u, v = rng.random((2, POINTS, 1))
     over = u + v > 1

@@ -210,7 +210,8 @@ def _repair(rows: list[Row], fix: tuple[str, ...]) -> None:
         labels = sorted({row["class"] for row in group})
         for row in group if len(labels) > 1 else group[1:]:
             other = next(other for other in group if other is not row)
-            row["cause"] = "duplicate of one in its split" if row["split"] == group[0]["split"] else "stands in training too"
+            first = "training" if group[0]["split"] == "train" else group[0]["split"]
+            row["cause"] = "duplicate of one in its split" if row["split"] == group[0]["split"] else f"stands in {first} too"
             row["reason"] = f"the same voxels as {other['name']} ({other['class']}, {other['split']})"
             if len(labels) > 1:
                 row["cause"] = "stands under two labels"

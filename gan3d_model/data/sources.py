@@ -183,12 +183,12 @@ def _place(path: str, above: list[str]) -> tuple[str, str, str]:
     name = file[: len(file) - len(suffix_of(file))]
     folders = [*above, *below]
     if below and below[-1] == "models" and len(below) > 1:  # ShapeNet: the shape's name is a folder
-        name, folders = below[-2], folders[:-2]
+        name, folders, below = below[-2], folders[:-2], below[:-2]
     split = "train"
     if folders and folders[-1].lower() in SPLIT_FOLDERS:
         split = SPLIT_FOLDERS[folders.pop().lower()]
         below = below[:-1]
-    while below and re.fullmatch(r"\d{1,3}", folders[-1]):  # 3DShapeNets: <class>/30/<split>
+    while below and folders and re.fullmatch(r"\d{1,3}", folders[-1]):  # 3DShapeNets: <class>/30/<split>
         folders.pop()
         below = below[:-1]
     numbered = re.fullmatch(r"([A-Za-z][A-Za-z_-]*?)(?:_\d+)+", name)

@@ -91,11 +91,11 @@ def _disorder(vertices: NDArray[np.float64], places: NDArray[np.int64], faces: N
     if len(corners) == 0:
         return math.inf
     position = np.empty((places.max() + 1, 3))
-    position[places] = vertices
+    position[places] = vertices / (np.abs(vertices).max() or 1.0)  # squares of tiny or huge numbers are 0 or infinite
     ends = position[edge_use(corners)[0]]
     along = np.abs(ends[:, 0] - ends[:, 1])
     length = float(np.linalg.norm(along, axis=1).sum() / len(corners))
     straight = float(((along < 1e-9 * along.max()).sum(axis=1) == 2).mean())
     own = places[faces]
     degenerate = float(((own == np.roll(own, 1, axis=1)).any(axis=1)).mean())
-    return math.log(length) + 4 * degenerate - straight
+    return (math.log(length) if length > 0 else -math.inf) + 4 * degenerate - straight
