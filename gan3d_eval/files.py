@@ -227,6 +227,13 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text)
 
 
+def check_space(folder: Path, needed: int, what: str, fault: type[Gan3dError] = Gan3dError, advice: str = "") -> None:
+    """`fault` where the disk of `folder` has less than `needed` bytes free for `what`."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise fault(f"{what} needs {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB free; free some{advice}")
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gan3d_eval.files import atomic_directory, content_hash, file_hash, read_json, row_hashes, write_json
+from gan3d_eval.files import atomic_directory, check_space, content_hash, file_hash, read_json, row_hashes, write_json
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
 
 __all__ = [  # gan3d_model imports nothing of this package but this module and run_dir, so what it needs of others is here too
-    "MAX_RESOLUTION", "VOXEL_SUFFIXES", "VoxelError", "VoxelSet", "binarize", "content_hash", "file_hash", "modelnet10",
-    "only_grids", "pack", "packed_bytes", "parse_voxels", "suffix_of", "turn_up", "unpack", "volumes",
+    "MAX_RESOLUTION", "VOXEL_SUFFIXES", "VoxelError", "VoxelSet", "binarize", "check_space", "content_hash", "file_hash",
+    "modelnet10", "only_grids", "pack", "packed_bytes", "parse_voxels", "suffix_of", "turn_up", "unpack", "volumes",
 ]  # fmt: skip
 
 DATASET_FORMAT = 1

@@ -1,8 +1,9 @@
 """Change real and generated shapes alike before D sees them, so that D cannot learn the few real ones by heart.
 
 The transforms are drawn from the same law for both and let gradients through to G (Zhao et al. 2020, "Differentiable
-augmentation for data-efficient GAN training"); as D never sees an unchanged shape more often than G's, the changes do not
-leak into what G makes (Karras et al. 2020, "Training GANs with limited data", sec. 2.2) while each is left out often enough.
+augmentation for data-efficient GAN training"). A change leaks into what G makes unless it can be undone in distribution
+(Karras et al. 2020, "Training GANs with limited data", sec. 2.2): mirroring is applied half of the time and noise falls to 0;
+shifts and cut-outs are as often at every place.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class TrainConfig:
         0.0, "decay per step of the average of G's weights that is sampled from; 0 = G itself [paper]", 0, 0.99999
     )
 
-    seed: int = setting(0, "root of every random stream: same seed, same bytes on CPU", 0, 2**32 - 1)
+    seed: int = setting(0, "root of every random stream: same CPU, threads and seed: same bytes", 0, 2**32 - 1)
     sync_batch_norm: bool = setting(
         True, "several processes share the statistics of batch normalisation, and train as one would"
     )
@@ -116,6 +116,8 @@ class TrainConfig:
             return
         if kind is float and type(value) is int:
             object.__setattr__(self, field.name, value := float(value))
+        if kind is bool and type(value) is not bool:
+            raise ConfigError(f"{field.name} is {value!r}; expected true or false")
         low, high = field.metadata["low"], field.metadata["high"]
         if type(value) is not kind or not low <= value <= high:  # NaN fails the comparison as well
             raise ConfigError(f"{field.name} is {value!r}; expected {kind.__name__} in [{low:,.10g}, {high:,.10g}]")

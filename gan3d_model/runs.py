@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 
+from gan3d_eval import voxels
 from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
@@ -37,12 +37,8 @@ def check_space(config: TrainConfig, checkpoint: int, run: RunDir) -> None:
     written = math.ceil(config.epochs / config.checkpoint_every)
     most = min(config.keep + 1, written) if config.keep else written  # an old one goes only when the new one stands
     missing = max(1, most - len(run.checkpoints()))  # those of a resumed run are there already
-    needed, free = missing * checkpoint, shutil.disk_usage(run.path).free
-    if needed > free:
-        raise ConfigError(
-            f"{run.path}: its checkpoints need about {needed / 1e6:,.0f} MB more, the disk has {free / 1e6:,.0f} MB free; "
-            "free some, or keep fewer with --keep"
-        )
+    what = f"{run.path} with its checkpoints"
+    voxels.check_space(run.path, missing * checkpoint, what, ConfigError, ", or keep fewer with --keep")
 
 
 def total_steps(config: TrainConfig, n: int) -> int:

@@ -12,7 +12,7 @@ from studies.study import MEASURES, SMALL, VERBS, Cell, Measure, Study, Task
 __all__ = ["STUDY"]
 
 CATEGORY = "sofa"
-"""The largest of the slides' four classes: its eighth still fills a batch, and sofas are what they show."""
+"""The largest of the slides' four classes, and what they show."""
 PARTS = {"1-of-8": 8, "1-of-4": 4, "1-of-2": 2}
 KEPT = ("resolution", "source", "voxelizer", "grid", "software")
 """Facts of a data set that hold of a part of it."""

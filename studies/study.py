@@ -95,7 +95,7 @@ COMPARED: dict[str, Column] = {
     "ks_components": ("compare", "ks_components"),
 }
 MEASURES = (
-    Measure("valid volume", "valid", "{:.3f}", "high"),
+    Measure("valid volume", "valid", "{:.3f}"),
     Measure("empty", "empty", "{:.3f}"),
     Measure("COV ÷ real", "coverage_l1 / coverage_l1_real", "{:.2f}", "high"),
     Measure("1-NNA", "one_nna_l1"),

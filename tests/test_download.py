@@ -409,14 +409,14 @@ def test_never_more_is_written_than_the_known_size(get):
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(get, monkeypatch):
     monkeypatch.setattr(module, "SPARE", 2_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    assert f"{get.folder}: 1 MB free, expected 2 MB; free some" in get.refused()
+    assert "MB, the disk has 1.0 MB free; free some, or choose another folder" in get.refused()
     assert get.left() == []
 
 
 def test_a_disk_that_fills_up_keeps_the_part(get, monkeypatch):
     get.refused(answer(cut=10_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(GOOD) - 30_001))
-    assert "free, expected" in get.refused()
+    assert "the disk has 0.1 MB free; free some" in get.refused()
     assert get.part.read_bytes() == GOOD[:30_000]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=len(GOOD) - 30_000))
     assert get().read_bytes() == GOOD

@@ -139,7 +139,7 @@ def test_every_cell_is_a_training_that_exists_and_is_compared_with_another(name,
     for label, cell in study.cells.items():
         assert not cell.against or (cell.against in study.cells and cell.against != label)
         if not study.make:
-            settings = ("--recipe", cell.recipe, *cell.options)
+            settings = ("--recipe", cell.recipe, "--batch-size", "8", *cell.options)
             assert json.loads(cli("train", dataset_dir, *settings, "--dry-run").stdout)["resolution"] == 16
     used = {result for result, _ in study.columns.values()}
     assert used <= set(study.verbs)

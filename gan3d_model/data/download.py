@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import time
 import zipfile
 import zlib
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.request import FTPHandler, Request, build_opener
 
 from gan3d_eval.run_dir import Gan3dError, atomic_file
-from gan3d_eval.voxels import file_hash
+from gan3d_eval.voxels import check_space, file_hash
 
 __all__ = ["ARCHIVES", "Archive", "DownloadError", "download"]
 
@@ -157,9 +156,7 @@ def _agree(response: HTTPResponse, url: str, part: Path, origin: dict[str, Any],
         if archive.size not in (None, total):
             raise _Refused(f"announces {total:,} bytes, expected {archive.size:,} (for another edition pass its --sha256)")
         _remove(part)
-    free, needed = shutil.disk_usage(part.parent).free, total - _size(part) + SPARE
-    if free < needed:
-        raise DownloadError(f"{part.parent}: {_mb(free)} free, expected {_mb(needed)}; free some, or choose another folder")
+    check_space(part.parent, total - _size(part) + SPARE, str(part), DownloadError, ", or choose another folder")
     with atomic_file(Path(f"{part}.json")) as temporary:
         temporary.write_text(json.dumps({"url": url, "validator": validator, "total": total}), encoding="utf-8")
     return int(total)

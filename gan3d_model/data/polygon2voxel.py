@@ -43,7 +43,9 @@ def polygon2voxel(mesh: Mesh, resolution: int) -> tuple[NDArray[np.bool_], float
     points = mesh.vertices[:, [1, 0, 2]]
     least = points.min()
     points = points - least
-    if not 0 < points.max() < math.inf:
+    if not np.isfinite(points.max()):
+        raise VoxelError("has a vertex that is not finite; the slides' method scales by all vertices, used or not")
+    if points.max() == 0:
         raise VoxelError("has no extent: all its coordinates are equal")
     scale = (resolution - 1) / points.max()
     points = points * scale + 1 - 1  # Matlab counts voxels from 1; the detour through 1 costs a last bit, which must be kept

@@ -6,7 +6,6 @@ cannot be used is listed in `rejected.csv` with its reason, and only what `fix` 
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.run_dir import refuse_target
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, file_hash, packed_bytes, suffix_of
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, check_space, file_hash, packed_bytes, suffix_of
 from gan3d_model.data.arrays import Arrays
 from gan3d_model.data.convert import Row, Task, grids_of, pad
 from gan3d_model.data.parts import Parts, alone, progress, work
@@ -236,9 +235,7 @@ def _workspace(target: Path) -> Path:
 
 def _check_space(target: Path, n: int, resolution: int) -> None:
     """Refuse before work what the disk cannot hold: parts, their concatenation and the dataset stand side by side."""
-    needed, free = 3 * n * packed_bytes(resolution), shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise VoxelError(f"{target} needs {needed / 1e6:,.1f} MB while it is made; the disk has {free / 1e6:,.1f} MB free")
+    check_space(target.parent, 3 * n * packed_bytes(resolution), f"{target}, while it is made,", VoxelError)
 
 
 def _grid_facts(how: Voxelizer, meshes: bool) -> dict[str, Any]:
