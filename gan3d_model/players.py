@@ -119,7 +119,7 @@ class Players:
         self.optimizer_d.step()
 
     @torch.no_grad()
-    def follow(self, step: int) -> None:
+    def update_average(self, step: int) -> None:
         """Move the average towards G as it is after `step`; young averages move faster, or they would remember the noise."""
         if self.average is None:
             return

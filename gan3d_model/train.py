@@ -217,7 +217,7 @@ def _loop(
         D.requires_grad_(True)
 
         # The average of G follows G.
-        players.follow(step)
+        players.update_average(step)
 
         # One row of the log. On a GPU it is read later, with others: to read is to wait for all that is queued.
         means = team.mean(torch.stack([loss_real, loss_fake, loss_g, (fake > 0.5).float().mean()]).detach())

@@ -536,10 +536,10 @@ def test_a_young_average_follows_quickly_and_an_old_one_slowly(tiny):
         for weight in players.generator.parameters():
             weight.add_(1.0)
     first = next(iter(players.average.parameters())).clone()
-    players.follow(1)
+    players.update_average(1)
     moved = next(iter(players.average.parameters())) - first
     assert torch.allclose(moved, torch.full_like(moved, 1 - 2 / 11), atol=1e-5)
-    players.follow(10_000)
+    players.update_average(10_000)
     again = next(iter(players.average.parameters())) - first - moved
     assert torch.allclose(again, torch.full_like(again, 0.01 * 2 / 11), atol=1e-5)
 

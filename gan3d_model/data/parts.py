@@ -59,7 +59,7 @@ class Parts:
         with atomic_file(self._path(part.number)) as temporary, temporary.open("wb") as file:
             np.savez(file, rows=text, packed=part.packed)
 
-    def refuse(self, rows: list[Row]) -> None:
+    def save_rejected(self, rows: list[Row]) -> None:
         """Keep the rows of files that could not even be tried, as part 0."""
         self.save(Part(0, rows, np.zeros((0, 0), np.uint8), len(rows)))
 

@@ -134,7 +134,7 @@ def _from_files(
     finished = len(found.items) - sum(len(task.items) for task in todo)
     for part in progress(work(todo, scheduler), len(found.items), finished, found.kind, say):
         parts.save(part)
-    parts.refuse(found.rejected)
+    parts.save_rejected(found.rejected)
     voxelizer: dict[str, Any] = {"name": "none", "padded_from": inner}
     if found.kind == "meshes":
         voxelizer = {"name": how.method, "version": VOXELIZER_VERSION, "margin": how.margin, "solid": how.solid, "up": how.up}
