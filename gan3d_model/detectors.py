@@ -66,7 +66,7 @@ class Detectors:
     diversity: float
     """Mean Jaccard distance between two training shapes."""
     warmup: int
-    """Steps whose log and samples say nothing but divergence: every G begins with a grey cube. The final samples always count."""
+    """Steps whose log and samples tell of divergence alone: every G begins with a grey cube. Final samples always count."""
     config: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     """What to try depends on it."""
     fired: list[str] = dataclasses.field(default_factory=list)
