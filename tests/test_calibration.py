@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from gan3d_eval.calibration import authenticity, c_t, calibrate, mann_whitney, p_values, verdict
+from gan3d_eval.calibration import Calibrated, _resampled, authenticity, c_t, calibrate, copied, mann_whitney, p_values, verdict
 from gan3d_eval.canaries import CANARIES, COPIES, canaries
 from gan3d_eval.cells import cells
 from gan3d_eval.voxels import VoxelSet
@@ -26,6 +28,74 @@ def test_p_values_count_the_null_and_themselves():
 def test_the_verdict_has_two_sides(shift, expected):
     random = np.random.default_rng(0)
     assert judged(random.normal(10 + shift, 1, 300), random.normal(10, 1, 150)) == expected
+
+
+def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged=(0.03, 0.08), q=(0.9,), others=0):
+    """Verdict and reasons where one distance says this, and `others` say nothing."""
+    one = Calibrated({"a_far": a, "flagged_share": share}, {}, far, flagged, np.array(q), np.array(q))
+    calm = Calibrated({"a_far": 0.5, "flagged_share": 0.05}, {}, (0.4, 0.6), (0.03, 0.08), np.ones(1), np.ones(1))
+    found, reasons = verdict({"l1": one} | {f"other{i}": calm for i in range(others)}, 100, 0, (0, 100))
+    return f"{found}: {'; '.join(reasons)}"
+
+
+@pytest.mark.parametrize(("what", "answer"), [
+    ({}, "no-evidence-of-copying: no distance"),
+    ({"a": 0.44, "far": (0.38, 0.49)}, "copying: under l1 samples are nearer .*A down to 0.44"),
+    ({"a": 0.45, "far": (0.38, 0.49)}, "no-evidence"),  # smaller than a small effect
+    ({"a": 0.44, "far": (0.38, 0.50)}, "no-evidence"),  # the interval does not exclude ½
+    ({"q": (0.05, 0.9)}, "copying: under l1 up to 1 samples"),
+    ({"q": (0.05, 0.9), "others": 1}, "no-evidence"),  # two tests, each at half the level
+    ({"q": (0.025, 0.9), "others": 1}, "copying"),
+    ({"share": 0.2, "flagged": (0.11, 0.3)}, "copying: under l1 up to 20 % are nearer"),
+    ({"share": 0.2, "flagged": (0.10, 0.3)}, "no-evidence"),
+    ({"a": 0.64, "far": (0.51, 0.8)}, "far-from-data: under l1 .*A up to 0.64"),
+    ({"a": 0.63, "far": (0.51, 0.8)}, "no-evidence"),
+    ({"a": 0.64, "far": (0.50, 0.8)}, "no-evidence"),
+    ({"far": (0.36, 0.7)}, "undecided: too few shapes: under l1"),
+    ({"far": (0.37, 0.7)}, "no-evidence"),
+])  # fmt: skip
+def test_each_side_of_every_line_of_the_verdict(what, answer):
+    assert re.match(answer, said(**what))
+
+
+def test_exact_copies_by_hand():
+    assert copied(100, 1, (0, 0)) == []  # nothing is known of twins: any number may be honest
+    assert copied(100, 100, (5, 4)) == []
+    assert copied(100, 0, (0, 100)) == []
+    assert copied(100, 5, (0, 100)) == ["5 of 100 samples are exact copies"]  # 1 of 101 expected; 5 or more by chance: 0.003
+    assert copied(100, 4, (0, 100)) == []  # 0.02
+
+
+def test_calibrated_by_hand():
+    """Nineteen held-out shapes: the smallest p is 1/20, which is just flagged, and just significant if all have it."""
+    found = calibrate(np.zeros(20), np.arange(1.0, 20.0), 50, 0)
+    assert (found.values["flagged"], found.values["significant"], found.values["a_far"]) == (20, 20, 0)
+    assert (found.values["median"], found.values["null_median"], found.values["n_null"]) == (0, 10, 19)
+    assert calibrate(np.zeros(20), np.arange(1.0, 19.0), 50, 0).values["flagged"] == 0  # 1/19
+
+
+def test_the_interval_of_a_by_hand():
+    assert calibrate(np.ones(500), np.ones(400), 50, 0).intervals["a_far"] == {"low": 0.5, "high": 0.5} | {
+        "kind": "95 % bootstrap over samples and held-out shapes"
+    }
+    apart = calibrate(np.full(30, 2.0), np.ones(20), 50, 0)
+    assert apart.intervals["a_far"]["low"] == pytest.approx(0.025 ** (1 / 20))
+    assert apart.far == (pytest.approx(0.005 ** (1 / 20)), 1.0)
+    assert calibrate(np.ones(30), np.full(20, 2.0), 50, 0).far == (0.0, pytest.approx(1 - 0.005 ** (1 / 20)))
+    random = np.random.default_rng(0)
+    gen, null = random.normal(0, 1, 400), random.normal(0, 1, 300)
+    again = _resampled(gen, null, 200, np.random.default_rng(3))
+    found = calibrate(gen, null, 200, 3)
+    interval = found.intervals["a_far"]
+    assert (interval["low"], interval["high"]) == tuple(np.quantile(again, [0.025, 0.975]))
+    assert found.far == tuple(np.quantile(again, [0.005, 0.995]))
+    assert np.mean(again) == pytest.approx(mann_whitney(gen, null)[0], abs=0.01)
+
+
+def test_without_a_bootstrap_nothing_is_known_of_a():
+    found = calibrate(np.ones(30), np.ones(30), 0, 0)
+    assert "a_far" not in found.intervals
+    assert found.far == (0.0, 1.0)
 
 
 def test_a_few_copies_among_bad_samples_are_found():
@@ -67,6 +137,18 @@ def test_c_t_averages_over_cells_with_enough_samples():
     scores = [mann_whitney(gen[cell == i], null[null_cell == i])[1] for i in (0, 1)]
     assert c_t(gen, null, cell, null_cell) == pytest.approx((10 * scores[0] + 30 * scores[1]) / 40)
     assert c_t(gen[:20], null, cell[:20], null_cell) is None
+    assert c_t(gen[:21], null, cell[:21], null_cell) is not None
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_mann_whitney_is_scipy_s(levels):
+    random = np.random.default_rng(0)
+    gen, null = random.integers(0, levels, 31), random.integers(0, levels, 17)
+    theirs = stats.mannwhitneyu(gen, null, use_continuity=False, method="asymptotic")
+    a, z = mann_whitney(gen, null)
+    assert a == pytest.approx(theirs.statistic / (31 * 17))
+    assert 2 * stats.norm.sf(abs(z)) == pytest.approx(theirs.pvalue)
+    assert (z > 0) == (a > 0.5)
 
 
 def test_mann_whitney_z_is_standard_normal_under_the_null_even_with_many_ties():
@@ -77,7 +159,7 @@ def test_mann_whitney_z_is_standard_normal_under_the_null_even_with_many_ties():
 
 
 def test_authenticity_of_a_copy_of_a_twin_is_not_authentic():
-    assert authenticity(np.array([0.0, 3.0, 5.0, 5.0]), np.array([0.0, 2.0, 5.0, 4.0])) == 0.5
+    assert authenticity(np.array([0.0, 3.0, 5.0, 5.0, 7.0]), np.array([0.0, 2.0, 5.0, 4.0, 1.0])) == 0.6
 
 
 def test_canaries_are_what_they_say(box_sets):
