@@ -220,15 +220,18 @@ def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: in
     refuse_closed(run_dir)
     shapes = VoxelSet.open(dataset or run.dataset_path()).without_empty()
     train, test = (shapes.select([], split) for split in ("train", "test"))
-    sources = feature_sources(run, shapes, options)
-    result, rows, sizes = verb(train, test, sources, seed, curve, say)
+    sources, made = feature_sources(run, shapes, options)
+    result, rows, sizes = verb(train, test, sources, seed, curve, say, made)
     path = run.write_result(result, rows)
     draw(run, result, rows, sizes)
     echo_result(result.to_dict(), path, as_json)
 
 
-def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """D's features of `shapes`, written to RUN_DIR/features, and the controls: name → function that makes both splits'."""
+def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """D's features of `shapes`, written to RUN_DIR/features, and the controls: name → function that makes both splits'.
+
+    And how D's are made.
+    """
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.cells import pooled
     from gan3d_eval.embedding import Embedding
@@ -247,11 +250,12 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str,
     def parts(features: Any) -> Any:
         return features[of["train"]], features[of["test"]]
 
+    discriminator, step = discriminator_of(run, options["step"], options["device"])
+    judged = Extractor(discriminator, label=f"D of step {step}", **how)
+    made = how | {"layers": list(judged.layers), "step": step, "sha256": judged.sha256}
+
     def of_discriminator() -> Any:
-        discriminator, step = discriminator_of(run, options["step"], options["device"])
-        extractor = Extractor(discriminator, label=f"D of step {step}", **how)
-        path = write_features(run, shapes, extractor, str(shapes.info["name"]))
-        return parts(read_arrays(path)["features"])
+        return parts(read_arrays(write_features(run, shapes, judged, str(shapes.info["name"])))["features"])
 
     def of_untrained(seed: int) -> Any:
         config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
@@ -260,7 +264,8 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> dict[str,
 
     sources = {"D": of_discriminator}
     sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}
-    return sources | {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}
+    sources |= {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}
+    return sources, made
 
 
 for command in (  # in the order in which data flows

@@ -7,6 +7,7 @@ atomically; one that cannot be read is computed again. The oldest go when the fo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -50,9 +51,10 @@ class Cache:
         path = self.folder / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
         try:
             found = read_arrays(path)
-            os.utime(path)
         except (Gan3dError, OSError):
             return self._store(path, compute())
+        with contextlib.suppress(OSError):  # of another user's entry
+            os.utime(path)
         return found
 
     def _store(self, path: Path, arrays: Arrays) -> Arrays:

@@ -1,4 +1,4 @@
-"""Copies that a novelty check must catch, made from the training shapes themselves, and two things that it must not.
+"""Copies that a novelty check must catch, made from the training shapes themselves, and three things that it must not.
 
 A claim of novelty reaches as far as the check was shown to see: each run is judged together with its canaries.
 """

@@ -44,7 +44,7 @@ NOTES = [
 
 def classify_features(
     train: VoxelSet, test: VoxelSet, sources: Mapping[str, Features], seed: int = 0, curve: bool = True,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None, made: Mapping[str, Any] | None = None,
 ) -> tuple[Result, pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Classify `test` by a linear machine trained on `train`, for each source of features; the first one is judged.
 
@@ -56,6 +56,8 @@ def classify_features(
         Features by name: the first is D's, the others are controls. Names that begin with `untrained` are seeds of one control.
     curve : bool
         Also fit on 1, 2, 5 … shapes of each class, five times each.
+    made : dict, optional
+        How D's features were made, for protocol and inputs: layers, side, pooling, step, sha256.
 
     Returns
     -------
@@ -72,12 +74,8 @@ def classify_features(
     leaked = test.stands_in(train)
     rows = pd.DataFrame({"name": test.names, "class": truth, "leaked": leaked})
     first, groups = next(iter(sources)), _twins(train)
-    values: dict[str, Any] = {
-        "n_train": len(train),
-        "n_test": len(test),
-        "n_classes": len(set(labels)),
-        "leaked": int(leaked.sum()),
-    }
+    counts = {"n_train": len(train), "n_test": len(test), "n_classes": len(set(labels)), "leaked": int(leaked.sum())}
+    values: dict[str, Any] = dict(counts)
     intervals: dict[str, Any] = {}
     drawn: list[dict[str, Any]] = []
     for name, make in sources.items():
@@ -96,9 +94,12 @@ def classify_features(
             chance = float((predict(within, shuffled, across, c) == truth).mean())
     values |= {"accuracy/shuffled": chance} | _against_untrained(rows, first)
     inputs = {"train": train.identity(), "test": test.identity()}
+    how = {key: value for key, value in (made or {}).items() if key in ("layers", "side", "pooling")}
+    which = f"-layers{'.'.join(map(str, how['layers']))}-{how['pooling']}{how['side']}" if how else ""
+    inputs |= {"discriminator": {key: made[key] for key in ("step", "sha256")}} if made else {}
     result = Result(
-        VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}-svm2", inputs,
-        {"column": first, "seed": seed}, values, intervals, list(NOTES), {}, seed, started=started,
+        VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}{which}-svm2", inputs,
+        {"column": first, "seed": seed} | how, values, intervals, list(NOTES), {}, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
 
@@ -152,13 +153,14 @@ def _accuracies(
 
 
 def _against_untrained(rows: pd.DataFrame, first: str) -> dict[str, Any]:
-    """Paired test of the first source against each untrained seed: McNemar's, exact; the largest p counts."""
+    """Is the first source better than each untrained seed? McNemar's test, paired, exact, one-sided; the largest p counts."""
     ours = rows[first] == rows["class"]
     found = []
     for name in [name for name in map(str, rows) if name.startswith("untrained")]:
         theirs = rows[name] == rows["class"]
         better, worse = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
-        found.append((stats.binomtest(better, better + worse).pvalue if better + worse else 1.0, better - worse))
+        p = stats.binomtest(better, better + worse, alternative="greater").pvalue if better + worse else 1.0
+        found.append((p, better - worse))
     if not found:
         return {}
     p, _ = max(found)

@@ -158,7 +158,7 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
 
 def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any]:
     """Training and held-out shapes to show beside a run's own; (None, None) where none are at hand and none were named."""
-    return run.training_set(reference, classes)[:2] if reference or run.finds_dataset() else (None, None)
+    return run.training_set(reference, classes)[:2] if reference or classes or run.finds_dataset() else (None, None)
 
 
 def out_file(out: Path, end: str) -> Path:

@@ -92,7 +92,7 @@ def compare(
     notes = [*NOTES, *([LEAK.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
     absent = {key: EMPTY for key, value in every.items() if not np.isfinite(value)}
     result = Result(
-        VERB, f"compare-{gen.resolution}-n{n}-test{reference.sha256[:8]}{features}",
+        VERB, f"compare-{gen.resolution}-n{n}-train{train.sha256[:8]}-test{reference.sha256[:8]}{features}",
         {"train": train.identity(), "test": test.identity(), "samples": gen.identity()},
         {"draws": draws, "pool": POOL, "column": SETS[0], "features": embed.name if embed else None},
         {"n": n, "n_samples": len(gen)} | {key: value for key, value in every.items() if np.isfinite(value)}, intervals,

@@ -49,5 +49,18 @@ def result_faults(result: Mapping[str, Any]) -> list[str]:
     """What is wrong with a result's JSON (rule 8): missing keys, types."""
     if missing := sorted(RESULT_KEYS - set(result)):
         return [f"lacks {', '.join(missing)}"]
-    expected = {"verb": str, "protocol": str, "notes": list} | dict.fromkeys(("options", "values", "intervals", "absent"), dict)
-    return [f"has {key} as {type(result[key]).__name__}" for key, kind in expected.items() if type(result[key]) is not kind]
+    expected = {"verb": str, "protocol": str, "notes": list} | dict.fromkeys(
+        ("inputs", "options", "values", "intervals", "absent"), dict
+    )
+    faults = [f"has {key} as {type(result[key]).__name__}" for key, kind in expected.items() if type(result[key]) is not kind]
+    if not faults:
+        for key, interval in result["intervals"].items():
+            ends = [interval.get(end) for end in ("low", "high")] if isinstance(interval, dict) else []
+            if not ends or not all(isinstance(end, int | float) for end in ends) or not isinstance(interval.get("kind"), str):
+                faults.append(f"has an interval of {key} without low, high and kind")
+        faults += [
+            f"has inputs.{key} as {type(of).__name__}"
+            for key, of in result["inputs"].items()
+            if not isinstance(of, dict | None)
+        ]
+    return faults

@@ -110,7 +110,7 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
         raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
     floats = all(batch.dtype.kind == "f" for batch in batches.values())
     low, high = min(float(b.min()) for b in batches.values()), max(float(b.max()) for b in batches.values())
-    signed = floats and -1 <= low < 0 and high <= 1
+    signed = floats and -1 <= low <= -0.5 and high <= 1
     occupied, soft = [], []
     for name, batch in batches.items():
         values = (batch + 1) / 2 if signed else batch

@@ -17,7 +17,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
-from gan3d_eval.series import MIN_N, draw, judge_each
+from gan3d_eval.series import MIN_N, draw, judge_each, protocol_of
 from gan3d_eval.set_measures import told_apart
 from gan3d_eval.voxels import VoxelSet
 
@@ -48,17 +48,21 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
-    protocol = f"history-{run.resolution}-n{int(rows['n'].iloc[0])}"
+    protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]))
     return Result(VERB, protocol, inputs, {}, values, {}, [RULE], absent, seed, started=started), rows
 
 
 def steps_of(run: RunDir) -> dict[float, VoxelSet]:
-    """Samples by step, in order: of files that name one and hold at least 50 shapes; of two of one step, `final`."""
-    found = {}
+    """Samples by step, in order: of files that name one and hold at least 50 shapes; of two of one step, the larger one,
+    of equal ones `final`.
+    """
+    found: dict[float, VoxelSet] = {}
     for name in run.sample_names():
         shapes = run.samples(name)
         if "step" in shapes.info and len(shapes) >= MIN_N:
-            found[float(shapes.info["step"])] = shapes
+            step = float(shapes.info["step"])
+            if step not in found or len(shapes) >= len(found[step]):
+                found[step] = shapes
     return dict(sorted(found.items()))
 
 

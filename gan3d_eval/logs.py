@@ -34,7 +34,9 @@ NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
 PAIR = re.compile(rf"([A-Za-z][A-Za-z_/ ]{{0,40}}(?:\([A-Za-z()]{{1,8}}\))?)\s*[:=]\s*({NUMBER})(?![\w.])")
 STEP = re.compile(r"\b(?:iter(?:ation)?s?|steps?|itr)\b\s*[-:=#\[(]?\s*(\d{1,15})", re.IGNORECASE)
 EPOCH = re.compile(r"\bepochs?\b\s*[-:=#\[(]?\s*(\d{1,15})", re.IGNORECASE)
-BOTH = re.compile(r"\[(\d{1,9})/\d+\]\s*\[(\d{1,9})/(\d{1,9})\]")
+BOTH = re.compile(
+    r"\[(\d{1,9})/\d+\][,;]?\s*(?:(?:iter(?:ation)?|step|itr|batch)s?\s*[:=]?\s*)?\[(\d{1,9})/(\d{1,9})\]", re.IGNORECASE
+)
 """Epoch and batch of PyTorch's own example of a DCGAN."""
 LOSSES_AS_D_OF_X = re.compile(r"(?:Epochs|Iteration)-\d+")
 """A port (simple-pytorch-3dgan) prints losses under the names D(x) and D(G(x)); others print D's answers there."""
@@ -137,8 +139,17 @@ def _text(data: bytes) -> Iterator[tuple[int, str, float]]:
     if not is_line and {metric_of(name) for name in header.split(",")} & {"step", "epoch"}:
         yield from _table(header, lines)
     else:
+        last = (-1.0, -1)  # epoch, step
         for line in itertools.chain([header], lines):
-            yield from _line(line[:LONGEST_LINE])
+            found = list(_line(line[:LONGEST_LINE]))
+            for now in [(value, at) for at, name, value in found if name == "epoch"]:
+                if -1 < last[0] < now[0] and now[1] <= last[1] and now[0] != now[1]:
+                    raise LogError(
+                        f"counts its steps anew in each epoch (step {now[1]} of epoch {now[0]:g} after step {last[1]} of epoch "
+                        f"{last[0]:g}), and does not say of how many, as in [{now[0]:g}/100] [{now[1]}/600]"
+                    )
+                last = now
+            yield from found
 
 
 def _table(header: str, lines: Iterable[str]) -> Iterator[tuple[int, str, float]]:

@@ -114,7 +114,7 @@ class Search:
             far = cdist(projection.of(self.embed(every)), known)
             far[own >= 0, own[own >= 0]] = np.inf
             columns["feature"] = far.min(axis=1)
-        if probabilities is not None:
+        if probabilities is not None and not self.raw:
             columns["soft_l1"] = nearest_soft(probabilities, self.train.packed)[0][:, 0]
         return pd.DataFrame(columns)
 

@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gan3d_eval.authentic import AUTHENTIC, NO_CELL, authentic
 from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.calibration import (
     ALPHA,
     MEDIUM,
     Calibrated,
-    authenticity,
-    c_t,
     calibrate,
     copied,
     mann_whitney,
@@ -33,8 +32,7 @@ from gan3d_eval.calibration import (
     verdict,
 )
 from gan3d_eval.canaries import CANARIES, COPIES
-from gan3d_eval.cells import cells
-from gan3d_eval.distances import Spread, in_process, nearest
+from gan3d_eval.distances import Spread, in_process
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.orientation import SOME, lies_otherwise
@@ -134,12 +132,17 @@ def nn_check(
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
     absent |= {} if raw_why or embed else {"a_far/feature": NO_FEATURES}
     if reason:  # with some held-out shapes, if few, exact copies can still be too many
-        copies = copied(values["n"], values["exact_copies"], _leaks(values))
+        copies = copied(
+            values["n"], values["exact_copies"], (values["null_in_train"], values["null_in_train"] + values["n_null"])
+        )
         values["verdict"] = "copying" if copies else "undecided" if values["n_judged"] else "far-from-data"
         reason = "; ".join([*copies, reason])
     why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
-    if not reason and not raw_why:
-        values |= _more(rows, null_kind, train, {"generated": gen} | sets, seed)
+    if reason or raw_why:
+        absent |= dict.fromkeys(AUTHENTIC, raw_why or reason)
+    else:
+        values |= authentic(rows, null_kind, train, {"generated": gen} | sets, seed)
+        absent |= {} if "c_t" in values else {"c_t": NO_CELL}
     values = {key: values[key] for key in ("verdict", *values)}  # the answer first
     inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
     protocol = _protocol(train, test, gen, f"{null_kind}{values['n_null']}", "" if raw_why else f"-shift{shift}-{poses}", embed)
@@ -150,7 +153,7 @@ def nn_check(
     of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
     left_out += [text.format(n) for text, n in of_null if n]
     beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
-    beside += [SOFT] if "soft_l1" in rows else []
+    beside += [SOFT] * ("soft_l1" in rows)
     notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
@@ -163,10 +166,8 @@ def _protocol(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, null: str, 
 
 def _check_resolutions(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> None:
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
-        held_out = f", held-out shapes {test.resolution}³" if test else ""
-        raise VoxelError(
-            f"samples are {gen.resolution}³, training shapes {train.resolution}³{held_out}; compare equal resolutions only"
-        )
+        sets = f"samples are {gen.resolution}³, training shapes {train.resolution}³"
+        raise VoxelError(f"{sets}{f', held-out shapes {test.resolution}³' if test else ''}; compare equal resolutions only")
 
 
 def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: float) -> pd.DataFrame:
@@ -212,11 +213,6 @@ def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) ->
     return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 
-def _leaks(values: dict[str, Any]) -> tuple[int, int]:
-    """Held-out shapes that stand in the training set, of so many that could be judged."""
-    return values["null_in_train"], values["null_in_train"] + values["n_null"]
-
-
 def _judge(
     rows: pd.DataFrame, null_kind: str, values: dict[str, Any], intervals: dict[str, Any], absent: dict[str, str],
     bootstrap: int, seed: int,
@@ -227,8 +223,10 @@ def _judge(
     found: dict[str, Calibrated] = {}
     for name in [name for name in (*DISTANCES, *BESIDE) if name in rows]:
         end = "" if name == "l1" else f"/{name}"
-        reference = rows.loc[null, name].to_numpy(np.float64)
-        reference = reference[reference > 0]  # a held-out shape that is a moved copy is no null of a distance that finds it
+        every = rows.loc[null, name].to_numpy(np.float64)
+        reference = every[every > 0]  # a held-out shape that is a moved copy is no null of a distance that finds it
+        if len(reference) < len(every):
+            values[f"null_copies{end}"] = len(every) - len(reference)
         if len(reference) < MIN_NULL:
             absent[f"a_far{end}"] = f"{len(reference)} held-out shapes are no moved copies; at least {MIN_NULL} are needed"
             continue
@@ -245,7 +243,8 @@ def _judge(
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]
     judging = {name: found[name] for name in DISTANCES if name in found}
-    name, reasons = verdict(judging, values["n"], values["exact_copies"], _leaks(values))
+    leaks = values["null_in_train"], values["null_in_train"] + values["n_null"]  # of so many that could be judged
+    name, reasons = verdict(judging, values["n"], values["exact_copies"], leaks)
     if refused > 0.5 and name != "copying":
         name, reasons = "far-from-data", [f"{refused:.0%} of the samples are empty or too small to judge"]
     values["verdict"] = name
@@ -266,23 +265,6 @@ def _reach(values: dict[str, Any]) -> str:
     missed = [bird for bird in birds if bird not in singly + together]
     kinds = (("caught one by one", singly), ("only as a set", together), ("not caught", missed))
     return "Canaries " + "; ".join(f"{how}: {', '.join(names)}" for how, names in kinds if names) + "."
-
-
-def _more(rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[str, VoxelSet], seed: int) -> dict[str, Any]:
-    """AuthPct and C_T under L1, of the judged samples, and of the null where that has one."""
-    names = ("generated", null_kind)
-    ok = [(rows.loc[rows["set"] == name, "status"] == "ok").to_numpy() for name in names]
-    judged = [rows[rows["set"] == name][kept] for name, kept in zip(names, ok, strict=True)]
-    radius = np.full(len(train), np.nan)
-    used = np.unique(pd.concat(judged)["neighbour1_row"])
-    radius[used] = nearest(train.packed[used], train.packed, 2)[0][:, 1]
-    gen, null = (part["l1"].to_numpy(np.float64) for part in judged)
-    values = {
-        "authentic": authenticity(gen, radius[judged[0]["neighbour1_row"]]),
-        "authentic_null": authenticity(null, radius[judged[1]["neighbour1_row"]]),
-    }
-    score = c_t(gen, null, *cells(train, [sets[name].take(kept) for name, kept in zip(names, ok, strict=True)], seed))
-    return values | ({"c_t": score} if score is not None else {})
 
 
 def why_failed(result: Result, share: float) -> str:

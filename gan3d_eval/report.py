@@ -155,8 +155,9 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         cards.append(
             (both, f"1-NNA (L1) on samples, held-out shapes: 0.5 is ideal, real ones have {real['one_nna_l1/real']:.2f}")
         )
-        share = real["coverage_l1"] / real["coverage_l1/real"]
-        cards.append((percent(share), "of the coverage under L1 that real shapes reach"))
+        if real.get("coverage_l1/real"):
+            share = real["coverage_l1"] / real["coverage_l1/real"]
+            cards.append((percent(share), "of the coverage under L1 that real shapes reach"))
     if "epochs" in training:
         cards.append((f"{training['epochs']:.0f}", "epochs of training"))
     if "d_updated_share" in training:
@@ -181,8 +182,7 @@ def _name(path: Path, verb: str) -> str:
 
 def _ends(interval: dict[str, Any]) -> str:
     """Both ends of an interval, with as many digits as they deserve."""
-    digits = 3 if max(abs(interval["low"]), abs(interval["high"])) < 100 else 0
-    return f"{interval['low']:,.{digits}f} – {interval['high']:,.{digits}f}"
+    return f"{_number(float(interval['low']))} – {_number(float(interval['high']))}"
 
 
 def _number(value: Any) -> str:

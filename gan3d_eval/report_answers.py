@@ -28,7 +28,9 @@ def answers(results: dict[str, dict[str, Any]], has_weights: bool, run_dir: str)
         _or_command("Are D's features any good?", "classify-features", run_dir, results, _features)
         if has_weights or "classify-features" in results
         else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
-        _or_command("What do people say?", "human-eval", run_dir, results, _people),
+        _or_command("What do people say?", "human-eval", run_dir, results, _people)
+        if "human-eval" in results or "human-eval-2afc" not in results
+        else _or_command("What do people say?", "human-eval-2afc", run_dir, results, _preferred),
     ]
 
 
@@ -107,6 +109,15 @@ def _people(result: dict[str, Any]) -> tuple[str, str, str] | None:
         f"said so in {percent(values['hit_rate'])}."
     )
     return f"{percent(values['fooling_rate'])} taken for real", "none", detail
+
+
+def _preferred(result: dict[str, Any]) -> tuple[str, str, str] | None:
+    values, intervals = result["values"], result["intervals"]
+    if "preferred" not in values:
+        return None
+    around = intervals.get("preferred_clustered") or intervals["preferred"]
+    detail = f"Preferred in [{percent(around['low'])}, {percent(around['high'])}] of the pairs, by {values['raters']} raters."
+    return f"Preferred in {percent(values['preferred'])} of pairs", "none", detail
 
 
 def percent(share: float, digits: int = 0) -> str:

@@ -61,6 +61,7 @@ LABELS = {
     "verdict": "Verdict",
     "median": "Median distance to training",
     "null_median": "The same of held-out shapes",
+    "null_copies": "Held-out shapes at distance 0, which are no null (moved copies in the data)",
     "authentic": "Farther from the neighbour than that from its own (AuthPct, L1)",
     "authentic_null": "The same of held-out shapes",
     "c_t": "C_T by cells, L1 (far below 0: copying)",

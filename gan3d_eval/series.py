@@ -17,7 +17,7 @@ from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "judge_each"]
+__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "judge_each", "protocol_of"]
 
 MIN_N = 50
 """Fewer samples are not judged: the interval of a 1-NNA of 0.5 would be wider than 0.2."""
@@ -61,6 +61,12 @@ def judge_each(
         table.append({over: at} | {name: found.get(name, np.nan) for name in COLUMNS})
         say(in_words(table[-1], over))
     return pd.DataFrame(table)
+
+
+def protocol_of(verb: str, case: Case, n: int) -> str:
+    """What makes rows comparable: both sets, and the size of each set of samples."""
+    unseen = f"-test{case.test.sha256[:8]}" if case.test else ""
+    return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}"
 
 
 def in_words(row: Mapping[str, Any] | pd.Series[Any], over: str) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDirError
-from gan3d_eval.series import draw, judge_each
+from gan3d_eval.series import draw, judge_each, protocol_of
 from gan3d_eval.voxels import VoxelSet, binarize
 
 __all__ = ["THRESHOLDS", "VERB", "threshold_sweep"]
@@ -48,6 +48,6 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     values = {"n": int(rows["n"].iloc[0]), "undecided_share": soft, "one_nna_l1_low": low, "one_nna_l1_high": high}
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
     return Result(
-        VERB, f"threshold-sweep-{gen.resolution}-n{values['n']}", inputs, {"thresholds": list(THRESHOLDS)}, values, {},
+        VERB, protocol_of(VERB, case, int(values["n"])), inputs, {"thresholds": list(THRESHOLDS)}, values, {},
         seed=seed, started=started,
     ), rows  # fmt: skip

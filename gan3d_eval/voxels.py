@@ -19,7 +19,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from gan3d_eval.files import atomic_directory, check_space, content_hash, file_hash, read_json, row_hashes, write_json
+from gan3d_eval.files import (
+    UNREADABLE,
+    atomic_directory,
+    check_space,
+    content_hash,
+    file_hash,
+    read_json,
+    row_hashes,
+    write_json,
+)
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
 
@@ -175,7 +184,7 @@ class VoxelSet:
         try:
             packed = np.lib.format.open_memmap(path / "voxels.npy", mode="r")  # np.load would take an .npz as well
             table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
-        except (OSError, ValueError) as fault:
+        except UNREADABLE as fault:
             raise VoxelError(f"{path} is damaged ({fault}); prepare it again") from None
         missing = {"name", "class", "split"} - set(table.columns)
         if missing or not isinstance(info.get("resolution"), int) or not isinstance(info.get("name"), str):

@@ -57,10 +57,10 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     room = MAX_SHARED * len(data)
     for path, tensor in _walk(content, (), set()):
-        room -= tensor.numel() * tensor.element_size()
-        if len(found) == MAX_TENSORS or room < 0:
-            raise TensorError(f"holds more than {MAX_TENSORS} tensors, or more than {MAX_SHARED} times what it stores")
-        found[".".join(path)] = _plain(tensor, ".".join(path))
+        found[".".join(path)] = _plain(tensor, ".".join(path), room)
+        room -= found[".".join(path)].nbytes
+        if len(found) > MAX_TENSORS:
+            raise TensorError(f"holds more than {MAX_TENSORS} tensors")
     if not found:
         raise TensorError("holds no tensor")
     return found
@@ -99,12 +99,17 @@ def _walk(value: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple[t
             yield from _walk(part, (*path, str(key)), seen)
 
 
-def _plain(tensor: Tensor, name: str) -> Tensor:
-    """A tensor of numbers that are all there; not sparse, quantised, complex, or one number repeated a billion times."""
+def _plain(tensor: Tensor, name: str, room: int) -> Tensor:
+    """A tensor of numbers that are all there; not sparse, quantised, complex, or one number repeated a billion times.
+
+    It may take `room` bytes.
+    """
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta or tensor.is_nested:
         raise TensorError(f"{name or 'its tensor'} is {tensor.layout}, quantised, complex or empty; expected plain numbers")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise TensorError(f"{name or 'its tensor'} claims {tensor.numel():,} numbers, and the file has fewer")
+    if tensor.numel() * tensor.element_size() > room:
+        raise TensorError(f"holds tensors of more than {MAX_SHARED} times what it stores")
     return tensor.detach().resolve_neg().contiguous()
 
 

@@ -110,6 +110,12 @@ def test_good_features_beat_untrained_ones_and_shuffled_labels(problem):
     assert mean.iloc[-1] > mean.iloc[0]
 
 
+def test_features_that_are_worse_than_untrained_ones_are_not_called_better(problem):
+    train, test, sources = problem
+    swapped = {"D": sources["untrained-0"], "untrained-0": sources["D"]}
+    assert classify_features(train, test, swapped, curve=False)[0].values["p_untrained"] > 0.99
+
+
 def test_leaked_shapes_are_counted_and_accuracy_is_told_without_them(problem):
     result, rows, _ = classify_features(*problem, curve=False)
     assert result.values["leaked"] == rows["leaked"].sum() == 5
@@ -143,6 +149,14 @@ def test_the_command_tells_classes_apart_and_writes_features_once(run_copy, cli)
     head = next(line.split() for line in done.stdout.splitlines() if "voxels-8" in line)
     assert head == ["D", "untrained-0", "voxels-8", "voxels-16", "shuffled"]
     (path,) = (run_copy.path / "features").glob("*.npz")
+    before = path.stat().st_mtime_ns
+    whole = run_copy.results()["classify-features"]
+    assert cli("classify-features", run_copy.path, "--untrained", 0, "--no-curve", "--layers", "1").exit_code == 0
+    other = run_copy.results()["classify-features"]
+    assert "-layers1-max2-svm2" in other["protocol"]
+    assert other["protocol"] != whole["protocol"]
+    assert other["inputs"]["discriminator"]["step"] == 6
+    assert cli("classify-features", run_copy.path, "--untrained", 0, "--no-curve").exit_code == 0
     before = path.stat().st_mtime_ns
     assert cli("classify-features", run_copy.path, "--untrained", 0, "--no-curve").exit_code == 0
     assert path.stat().st_mtime_ns == before

@@ -70,7 +70,15 @@ def test_event_files_of_tensorboard_both_kinds_of_scalars(tmp_path):
     assert len(read_log(data[:-20], True)[0]) == 3  # the last record is not whole
 
 
+@pytest.mark.parametrize("between", ["Step [{}/600]", "Iter: [{}/600]", "batch [{}/600]"])
+def test_steps_that_begin_anew_in_each_epoch_are_counted_on(between):
+    lines = [f"Epoch [{epoch}/3], {between.format(step)}, d_loss: 0.5\n" for epoch in (1, 2) for step in (200, 400)]
+    assert read_log("".join(lines).encode(), False)[0]["step"].tolist() == [800, 1000, 1400, 1600]
+
+
 @pytest.mark.parametrize(("data", "events", "reason"), [
+    (b"epoch 1 step 200 d_loss: 1\nepoch 2 step 200 d_loss: 2\n", False, "counts its steps anew in each epoch"),
+    (b"epoch 1 step 600 d_loss: 1\nepoch 2 step 100 d_loss: 2\n", False, "step 100 of epoch 2 after step 600 of epoch 1"),
     (b"# Real data\nSome words about shapes: 3 of them.\n", False, "no training log"),
     (b"step,note\n1,2\n", False, "no training log"),
     (b"", False, "no training log"),

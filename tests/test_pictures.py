@@ -244,8 +244,11 @@ def test_a_broken_result_is_left_out_of_the_report_with_its_reason(run_copy, cli
     assert cli("curves", run_copy.path).exit_code == 0
     (run_copy.path / "results" / "compare.json").write_text('{"verb": "compare"}')
     (run_copy.path / "results" / "nn-check.json").write_text('{"verb": "nn-ch')
+    result = run_copy.results([])["curves"]
+    for name, change in (("a", {"inputs": {"samples": 3}}), ("b", {"intervals": {"x": {"low": 1}}}), ("c", {"inputs": None})):
+        (run_copy.path / "results" / f"{name}.json").write_text(json.dumps(result | change))
     page = report([RunDir.open(run_copy.path)]).read_text()
-    assert page.count("Left out: ") == 2
+    assert page.count("Left out: ") == 5
     assert "results/compare.json lacks absent, created" in page
     with pytest.raises(RunDirError, match="run its verb again"):
         RunDir.open(run_copy.path).results()

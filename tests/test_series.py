@@ -10,7 +10,7 @@ from gan3d_eval import series
 from gan3d_eval import threshold_sweep as module
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
-from gan3d_eval.history import best, history
+from gan3d_eval.history import best, history, steps_of
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.threshold_sweep import threshold_sweep
 
@@ -98,6 +98,9 @@ def test_the_commands_draw_judge_and_print(cli, run_copy):
     assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["step", "3", "6"]
     assert len(run_copy.samples("at-000003")) == 55  # 50 were too few
     assert "at-000006" not in run_copy.sample_names()  # final is of that step
+    assert cli("history", run_copy.path, "--draw", 70).exit_code == 0
+    assert {len(shapes) for shapes in steps_of(run_copy).values()} == {70}  # of two files of a step the larger one counts
+    assert "-train" in run_copy.results()["history"]["protocol"]
     assert cli("sample", run_copy.path, "-n", 50, "--probabilities", "--force").exit_code == 0
     done = cli("threshold-sweep", run_copy.path)
     assert done.exit_code == 0, done.output

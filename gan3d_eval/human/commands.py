@@ -88,14 +88,18 @@ def tally(run_dirs: tuple[Path, ...], responses: Path | None, folder: Path | Non
 
     runs = [RunDir.open(path) for path in run_dirs]
     paths = [responses] if responses else find_responses(runs)
+    seen: set[Path] = set()
     for path in paths:
         results = run(path, runs, seed)
         for result, written in results:
             echo_result(result.to_dict(), written, as_json)
+            if written in seen:
+                say(f"warning: {written} is of {path} now; the run is in several studies, choose with --responses")
+            seen.add(written)
         if len(results) < len(runs):
             say(f"note: {len(runs) - len(results)} of the runs have no part in {path}")
         if folder:
-            for table in write_tables(path, folder / path.stem if len(paths) > 1 else folder):
+            for table in write_tables(path, folder / f"{path.parents[1].name}-{path.stem}" if len(paths) > 1 else folder):
                 say(f"written to {table}")
 
 

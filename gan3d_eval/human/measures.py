@@ -128,7 +128,9 @@ def _yes_no(found: Measured, answers: pd.DataFrame, run: str, others: list[str],
         theirs = answers["source"] == other
         found.rate(f"fooling_rate/{other}", said_real[theirs])
         if of[run].any() and theirs.any():
-            found.mean(*_difference(said_real, of[run], theirs, f"fooling_rate_lead/{other}"), answers, (-1.0, 1.0))
+            both = of[run] | theirs  # raters and shapes of other sources say nothing of the two
+            lead = _difference(said_real[both], of[run][both], theirs[both], f"fooling_rate_lead/{other}")
+            found.mean(*lead, answers[both], (-1.0, 1.0))
 
 
 def _difference(x: pd.Series, mine: pd.Series, theirs: pd.Series, key: str) -> tuple[str, NDArray[np.float64], float]:

@@ -77,9 +77,10 @@ def _listen(store: Store, host: str, port: int, access_key: str | None) -> Any:
     import waitress
 
     hosts = ["localhost", "127.0.0.1", "[::1]", host] if is_loopback(host) else None
+    at = "127.0.0.1" if host == "localhost" else host  # a name may stand for two addresses: two servers with a port each
     try:
         return waitress.create_server(
-            create_app(store, access_key, hosts), host=host, port=port, threads=THREADS, ident=None,
+            create_app(store, access_key, hosts), host=at, port=port, threads=THREADS, ident=None,
             max_request_body_size=MAX_BODY, max_request_header_size=16384, connection_limit=1000, channel_timeout=60,
             asyncore_use_poll=True, clear_untrusted_proxy_headers=True,
         )  # fmt: skip
