@@ -89,7 +89,9 @@ def test_a_log_that_is_none_is_named(tmp_path, sofas):
 
 
 def test_probabilities_with_a_rounding_error_below_0_are_no_tanh(tmp_path, sofas, dataset_dir):
-    np.save(tmp_path / "almost.npy", np.where(np.random.default_rng(0).random((3, 16, 16, 16)) < 0.1, 0.9, -1e-6).astype(np.float32))
+    np.save(
+        tmp_path / "almost.npy", np.where(np.random.default_rng(0).random((3, 16, 16, 16)) < 0.1, 0.9, -1e-6).astype(np.float32)
+    )
     with pytest.raises(Gan3dError, match=r"values in \[-1e-06, 0.9\] are no occupancy"):
         gather(tmp_path / "almost.npy")
 
