@@ -12,14 +12,18 @@ from gan3d_eval.cells import cells
 from gan3d_eval.distances import nearest
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["AUTHENTIC", "NO_CELL", "authentic"]
+__all__ = ["authentic"]
 
 AUTHENTIC = ("authentic", "authentic_null", "c_t")
 NO_CELL = "no cell of training shapes holds more than 20 samples and a held-out shape"
 
 
-def authentic(rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[str, VoxelSet], seed: int) -> dict[str, Any]:
-    """`AUTHENTIC` of the judged samples and of the null, from the rows of nn-check; no C_T where there is `NO_CELL`."""
+def authentic(
+    rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[str, VoxelSet], seed: int, why_not: str = ""
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """`AUTHENTIC` of the judged samples and of the null, from the rows of nn-check, and what is absent: all for `why_not`."""
+    if why_not:
+        return {}, dict.fromkeys(AUTHENTIC, why_not)
     names = ("generated", null_kind)
     ok = [(rows.loc[rows["set"] == name, "status"] == "ok").to_numpy() for name in names]
     judged = [rows[rows["set"] == name][kept] for name, kept in zip(names, ok, strict=True)]
@@ -32,4 +36,4 @@ def authentic(rows: pd.DataFrame, null_kind: str, train: VoxelSet, sets: dict[st
         "authentic_null": authenticity(null, radius[judged[1]["neighbour1_row"]]),
     }
     score = c_t(gen, null, *cells(train, [sets[name].take(kept) for name, kept in zip(names, ok, strict=True)], seed))
-    return values | ({"c_t": score} if score is not None else {})
+    return (values, {"c_t": NO_CELL}) if score is None else (values | {"c_t": score}, {})

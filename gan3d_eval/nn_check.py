@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.authentic import AUTHENTIC, NO_CELL, authentic
+from gan3d_eval.authentic import authentic
 from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.calibration import (
     ALPHA,
@@ -132,17 +132,12 @@ def nn_check(
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
     absent |= {} if raw_why or embed else {"a_far/feature": NO_FEATURES}
     if reason:  # with some held-out shapes, if few, exact copies can still be too many
-        copies = copied(
-            values["n"], values["exact_copies"], (values["null_in_train"], values["null_in_train"] + values["n_null"])
-        )
+        copies = copied(values["n"], values["exact_copies"], _leaks(values))
         values["verdict"] = "copying" if copies else "undecided" if values["n_judged"] else "far-from-data"
         reason = "; ".join([*copies, reason])
     why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
-    if reason or raw_why:
-        absent |= dict.fromkeys(AUTHENTIC, raw_why or reason)
-    else:
-        values |= authentic(rows, null_kind, train, {"generated": gen} | sets, seed)
-        absent |= {} if "c_t" in values else {"c_t": NO_CELL}
+    more, missing = authentic(rows, null_kind, train, {"generated": gen} | sets, seed, raw_why or reason)
+    values, absent = values | more, absent | missing
     values = {key: values[key] for key in ("verdict", *values)}  # the answer first
     inputs = {"train": train.identity(), "test": test.identity() if test else None, "samples": gen.identity()}
     protocol = _protocol(train, test, gen, f"{null_kind}{values['n_null']}", "" if raw_why else f"-shift{shift}-{poses}", embed)
@@ -153,7 +148,7 @@ def nn_check(
     of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
     left_out += [text.format(n) for text, n in of_null if n]
     beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
-    beside += [SOFT] * ("soft_l1" in rows)
+    beside += [SOFT] if "soft_l1" in rows else []
     notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
@@ -213,6 +208,11 @@ def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) ->
     return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 
+def _leaks(values: dict[str, Any]) -> tuple[int, int]:
+    """Held-out shapes that stand in the training set, of so many that could be judged."""
+    return values["null_in_train"], values["null_in_train"] + values["n_null"]
+
+
 def _judge(
     rows: pd.DataFrame, null_kind: str, values: dict[str, Any], intervals: dict[str, Any], absent: dict[str, str],
     bootstrap: int, seed: int,
@@ -243,8 +243,7 @@ def _judge(
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]
     judging = {name: found[name] for name in DISTANCES if name in found}
-    leaks = values["null_in_train"], values["null_in_train"] + values["n_null"]  # of so many that could be judged
-    name, reasons = verdict(judging, values["n"], values["exact_copies"], leaks)
+    name, reasons = verdict(judging, values["n"], values["exact_copies"], _leaks(values))
     if refused > 0.5 and name != "copying":
         name, reasons = "far-from-data", [f"{refused:.0%} of the samples are empty or too small to judge"]
     values["verdict"] = name

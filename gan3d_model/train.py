@@ -289,8 +289,9 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
 
     asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
-    heard = [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]  # nohup and shells' & ask for none
-    old = {number: signal.signal(number, request) for number in heard}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup asked for it
+        asked.remove(signal.SIGHUP)
+    old = {number: signal.signal(number, request) for number in asked}
     try:
         yield stop.is_set
     finally:

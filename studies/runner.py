@@ -74,13 +74,13 @@ def _each(tasks: list[Task], jobs: int, scheduler: str | None) -> Iterator[tuple
             yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(_work)(task, threads) for task in tasks)
 
 
-def _work(task: Task, threads: int) -> tuple[Task, str]:
-    """Bring one run to its end, on `threads` threads; the task, and the reason if that fails."""
+def _work(task: Task, shared: int) -> tuple[Task, str]:
+    """Bring one run to its end, on `shared` threads; the task, and the reason if that fails."""
     try:
         if task.study.make:
             task.study.make(task)
         else:
-            _train_and_judge(task, threads)
+            _train_and_judge(task, shared)
     except Gan3dError as fault:
         return task, str(fault)
     return task, ""
