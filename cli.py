@@ -93,12 +93,15 @@ def watch(
     """Follow a training from another terminal or machine. Ends when it does."""
     from gan3d_eval.cache import Cache
     from gan3d_eval.case import open_case
+    from gan3d_eval.files import Gan3dError
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.series import in_words
     from gan3d_eval.watch import watch as verb
 
     run, seen = RunDir.open(run_dir), -1
     case = open_case(run_dir, reference, None, allow_leak, classes) if n else None
+    if case and case.test is None:
+        raise Gan3dError(f"{case.train.info['name']} has no held-out (test) shapes, and --judge compares with these")
     for now in verb(run, every):
         click.echo(now.line)
         if n and len(checkpoints := run.checkpoints()) and int(checkpoints[-1].stem) > seen:
@@ -235,7 +238,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.cells import pooled
     from gan3d_eval.embedding import Embedding
-    from gan3d_eval.files import read_arrays
+    from gan3d_eval.npy import read_arrays
     from gan3d_model.config import TrainConfig
     from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
 

@@ -23,7 +23,7 @@ from gan3d_eval.foreign_shapes import shapes_of
 from gan3d_eval.import_run import gather
 from gan3d_eval.nn_check import nn_check
 from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set, given
-from gan3d_eval.provenance import Result, imported_record
+from gan3d_eval.provenance import Result, around, imported_record
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -106,8 +106,8 @@ def judge(
     train : Grids
         Exactly the shapes that the generator was trained on.
     test : Grids or None
-        Shapes of the same kind that it never saw; without them nothing is said about realism. A dataset directory is read
-        by its split, so that `train` and `test` may name the same.
+        Shapes of the same kind that it never saw; without them nothing is said about realism. A dataset directory
+        gives its test split, and as `train` its train split, so that both may name the same.
     gen : Grids
         Generated shapes at the same resolution; of fewer than 10 nothing is said about realism; better are 1000.
     threshold : float
@@ -175,7 +175,6 @@ def _line(result: Result | None, key: str, label: str) -> list[str]:
     """A value with its interval, and what real shapes have, as far as these are there."""
     if result is None or key not in result.values:
         return []
-    value, interval = result.values[key], result.intervals.get(key)
-    around = f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
+    value, interval = result.values[key], around(result.intervals.get(key))
     real = f", real shapes {result.values[f'{key}/real']:.3g}" if f"{key}/real" in result.values else ""
-    return [f"{label:40} {value:.3g}{around}{real}"]
+    return [f"{label:40} {value:.3g}{interval}{real}"]

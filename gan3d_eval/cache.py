@@ -2,7 +2,8 @@
 
 A key holds hashes of the inputs (shapes, weights), the options, and always the sources of this package and the versions of
 the libraries, so that no entry can be stale: whatever changes, changes the name. Entries are `.npz` without pickles, written
-atomically; one that cannot be read is computed again. The oldest go when the folder grows beyond its limit.
+atomically; one that cannot be read is computed again. The oldest go when the folder grows beyond its limit, and what a killed
+process left half-written after a day.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError, atomic_file, read_arrays
-from gan3d_eval.provenance import software
+from gan3d_eval.files import Gan3dError, atomic_file
+from gan3d_eval.npy import read_arrays
+from gan3d_eval.provenance import LIBRARIES, software
 
 __all__ = ["NO_CACHE", "Cache"]
 
 Arrays = dict[str, NDArray[Any]]
 LIMIT = 2**30
+DAY = 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Cache:
         """The arrays of `compute()`, from the folder if they are there under `key` (JSON values)."""
         if self.folder is None:
             return compute()
-        text = json.dumps([what, _code(), software("numpy", "scipy", "faiss-cpu", "scikit-learn"), key], sort_keys=True)
+        text = json.dumps([what, _code(), software(*LIBRARIES), key], sort_keys=True)
         path = self.folder / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
         try:
             found = read_arrays(path)
@@ -68,6 +72,9 @@ class Cache:
                 if total > self.limit:
                     entry.unlink(missing_ok=True)
                     total -= size
+            for left in path.parent.glob(".*.tmp"):
+                if time.time() - left.stat().st_mtime > DAY:
+                    left.unlink(missing_ok=True)
         except OSError:
             pass
         return arrays

@@ -168,10 +168,11 @@ def out_file(out: Path, end: str) -> Path:
 
 def shown(result: dict[str, Any], key: str, kind: bool = False) -> str:
     """A value with its interval, and what kind that is; nothing if the value is absent."""
+    from gan3d_eval.provenance import around
+
     value, interval = result["values"].get(key, ""), result["intervals"].get(key)
-    around = f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{text} {around} {interval['kind']}" if kind and interval else text + around
+    return f"{text} {around(interval)} {interval['kind']}" if kind and interval else text + around(interval)
 
 
 def in_columns(rows: list[list[str]]) -> str:
@@ -211,9 +212,18 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool, first: Collec
 
 def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
     """A row for each state of the samples, then the result."""
+    from gan3d_eval.provenance import around
+
     if not as_json:
-        columns = [c for c in rows if c not in ("n", "jsd", "flagged_share") and "/" not in c]
-        click.echo(rows[columns].to_string(index=False, float_format="{:.3g}".format))
+        drawn = [c for c in rows if f"{c}_low" in rows]
+        hidden = {"n", "jsd", "flagged_share", *(f"{c}_{part}" for c in drawn for part in ("low", "high", "kind"))}
+        table = rows[[c for c in rows if c not in hidden and "/" not in c]].copy()
+        over = table.columns[0]
+        table[over] = [f"{at:.10g}" for at in table[over]]
+        for c in drawn:
+            ends = zip(rows[c], rows[f"{c}_low"], rows[f"{c}_high"], strict=True)
+            table[c] = [f"{value:.3g}{around({'low': low, 'high': high})}" for value, low, high in ends]
+        click.echo(table.to_string(index=False, float_format="{:.3g}".format))
     echo_result(result.to_dict(), path, as_json)
 
 

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,8 @@ __all__ = [
     "Gan3dError",
     "atomic_directory",
     "atomic_file",
-    "check_memory",
     "content_hash",
     "file_hash",
-    "npy_header",
-    "parse_arrays",
-    "read_arrays",
     "read_json",
     "refuse_closed",
     "refuse_target",
@@ -148,63 +144,6 @@ def read_json(path: Path, error: type[Gan3dError] = Gan3dError) -> dict[str, Any
     if not isinstance(value, dict):
         raise error(f"{path} holds a JSON {type(value).__name__}, expected an object")
     return value
-
-
-def read_arrays(path: Path, error: type[Gan3dError] = Gan3dError, required: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an `.npz`, or the one of an `.npy` under the name "", without unpickling anything.
-
-    Raises
-    ------
-    error
-        Missing, truncated, another format, objects instead of numbers, or a `required` array is not there.
-    """
-    try:
-        with path.open("rb") as stream:
-            arrays = parse_arrays(stream)
-    except FileNotFoundError:
-        raise error(f"{path} is missing") from None
-    except UNREADABLE as fault:
-        raise error(f"{path} is truncated, or no .npz or .npy of numbers ({fault})") from None
-    if missing := [key for key in required if key not in arrays]:
-        raise error(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
-    return arrays
-
-
-def parse_arrays(stream: BinaryIO) -> dict[str, NDArray[Any]]:
-    """Parse an `.npz`, or an `.npy` under the name ""; one of `UNREADABLE` says what is wrong with it."""
-    if stream.read(2) != b"PK":
-        stream.seek(0)
-        return {"": _parse_npy(stream)}
-    with zipfile.ZipFile(stream) as archive:
-        check_memory(sum(member.file_size for member in archive.infolist()))
-        arrays = {}
-        for member in archive.namelist():
-            if member.endswith(".npy"):
-                with archive.open(member) as file:
-                    arrays[member.removesuffix(".npy")] = _parse_npy(file)
-    return arrays
-
-
-def _parse_npy(stream: Any) -> NDArray[Any]:
-    """One `.npy`, whose header is believed only as far as memory reaches."""
-    shape, _, dtype = npy_header(stream)
-    check_memory(dtype.itemsize * math.prod(shape))
-    stream.seek(0)
-    return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-
-
-def npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran's order, and dtype that an `.npy` promises; its numbers begin where the stream then stands."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
-
-
-def check_memory(size: int) -> None:
-    """Refuse (Gan3dError) `size` bytes that a header promises and memory cannot hold: a bomb, or a damaged header."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory:
-        raise Gan3dError(f"promises {size / 2**30:.0f} GiB of numbers, and memory has {memory / 2**30:.0f} GiB")
 
 
 def content_hash(*arrays: NDArray[Any]) -> str:

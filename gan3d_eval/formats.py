@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -17,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import io as scipy_io
 
-from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file, npy_header, parse_arrays
+from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file
 from gan3d_eval.hdf5 import parse_hdf5
 from gan3d_eval.mat5 import parse_mat5
+from gan3d_eval.npy import npy_header, parse_arrays, parse_npy
 from gan3d_eval.trust import HDF5, HDF5_BLOCK, RESAVE, check_promise, check_size
 
 __all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
@@ -87,19 +87,18 @@ def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[
 
     An `.npy` on disk is not copied: it is mapped, read-only.
     """
+    zipped = suffix != ".npy.gz" and stream.read(2) == b"PK"
+    stream.seek(0)
+    if zipped:
+        return parse_arrays(stream, most)
     inside = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream
-    if suffix != ".npy.gz" and stream.read(2) == b"PK":
-        with zipfile.ZipFile(stream) as archive:
-            check_promise(sum(member.file_size for member in archive.infolist()), stored, most)
-    else:
-        inside.seek(0)
-        shape, fortran, dtype = npy_header(inside)
-        size = math.prod(shape) * dtype.itemsize
-        check_promise(size, stored, most)
-        if isinstance(inside, io.BufferedReader) and not dtype.hasobject and 0 < size <= stored - inside.tell():
-            return {"": np.memmap(inside, dtype, "r", inside.tell(), shape, "F" if fortran else "C")}
+    shape, fortran, dtype = npy_header(inside)
+    size = math.prod(shape) * dtype.itemsize
+    check_promise(size, stored, most)
+    if isinstance(inside, io.BufferedReader) and not dtype.hasobject and 0 < size <= stored - inside.tell():
+        return {"": np.memmap(inside, dtype, "r", inside.tell(), shape, "F" if fortran else "C")}
     inside.seek(0)
-    return parse_arrays(inside)
+    return {"": parse_npy(inside, stored if inside is stream else size)}
 
 
 def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

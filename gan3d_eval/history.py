@@ -17,7 +17,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
-from gan3d_eval.series import MIN_N, draw, judge_each, protocol_of
+from gan3d_eval.series import MIN_N, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.set_measures import told_apart
 from gan3d_eval.voxels import VoxelSet
 
@@ -40,16 +40,18 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     rows = judge_each(sets, case, seed, cache, say, "step")
     chosen = best(rows)
     values: dict[str, Any] = {"checkpoints": len(rows)}
+    intervals: dict[str, Any] = {}
     if chosen is not None:
         of_best = rows.iloc[chosen]
         values["best_step"] = int(of_best["step"])
         values |= {f"best_{name}": float(of_best[name]) for name in KEYS if pd.notna(of_best[name])}
+        intervals = intervals_of(of_best, "best_")
     draw(rows, "step", run.picture_path("figures", VERB), {} if chosen is None else {float(values["best_step"]): "best"})
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
     protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]))
-    return Result(VERB, protocol, inputs, {}, values, {}, [RULE], absent, seed, started=started), rows
+    return Result(VERB, protocol, inputs, {}, values, intervals, [RULE], absent, seed, started=started), rows
 
 
 def steps_of(run: RunDir) -> dict[float, VoxelSet]:

@@ -18,7 +18,13 @@ from gan3d_eval.contract import FORMAT
 from gan3d_eval.files import safe_name
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["Result", "dataset_record", "imported_record", "new_run_id", "producer", "software", "utc_now", "variants", "wilson"]
+__all__ = [
+    *("LIBRARIES", "Result", "around", "dataset_record", "imported_record", "new_run_id", "producer", "software", "utc_now"),
+    *("variants", "wilson"),
+]
+
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "numba")
+"""On which every number that evaluation finds depends."""
 
 
 def utc_now() -> str:
@@ -47,6 +53,11 @@ def producer() -> dict[str, Any]:
     if git("ls-files", "--error-unmatch", Path(__file__).name) is not None:  # else the checkout that we lie in is not ours
         commit, dirty = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     return {"name": "gan3d", "version": __version__, "commit": commit, "dirty": dirty}
+
+
+def around(interval: Mapping[str, Any] | None) -> str:
+    """An interval as it stands behind its value: ` [0.42, 0.51]`; nothing where there is none."""
+    return f" [{interval['low']:.3g}, {interval['high']:.3g}]" if interval else ""
 
 
 def variants(values: Mapping[str, Any]) -> list[str]:
@@ -109,7 +120,7 @@ class Result:
     notes: list[str] = dataclasses.field(default_factory=list)
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: int | None = None
-    software: dict[str, str] = dataclasses.field(default_factory=lambda: software("numpy", "scipy", "faiss-cpu"))
+    software: dict[str, str] = dataclasses.field(default_factory=lambda: software(*LIBRARIES))
     created: str = dataclasses.field(default_factory=utc_now)
     started: dataclasses.InitVar[float] = 0.0
     seconds: float = 0.0

@@ -20,7 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, read_arrays, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 

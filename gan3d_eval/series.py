@@ -17,7 +17,7 @@ from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "judge_each", "protocol_of"]
+__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "intervals_of", "judge_each", "protocol_of"]
 
 MIN_N = 50
 """Fewer samples are not judged: the interval of a 1-NNA of 0.5 would be wider than 0.2."""
@@ -39,6 +39,8 @@ def judge_each(
     """Judge each set of samples with `nn_check` and `compare`: a row each, by `over`, with `COLUMNS`.
 
     All are cut to the size of the smallest, so that all values fall under one protocol. Each row is kept in the cache.
+    `<name>_low` and `<name>_high` are the ends of the interval of what is drawn (`PANELS`), and `<name>_kind` says which
+    one; where there are no more samples than held-out shapes, quality is of one draw and has none.
     """
     n = min(map(len, sets.values()))
     if n < MIN_N:
@@ -51,14 +53,17 @@ def judge_each(
         }  # fmt: skip
 
         def one(gen: VoxelSet = gen) -> dict[str, np.ndarray]:
-            novelty = nn_check(case.train, case.test, gen, seed=seed, cache=cache)[0].values
-            quality = compare(case.train, case.test, gen, draws=50, seed=seed, cache=cache)[0].values
-            return {
-                name: np.array(value) for name, value in (quality | novelty | {"n": quality["n"]}).items() if name in COLUMNS
-            }
+            novelty = nn_check(case.train, case.test, gen, seed=seed, cache=cache)[0]
+            quality = compare(case.train, case.test, gen, draws=50, seed=seed, cache=cache)[0]
+            values = quality.values | novelty.values | {"n": quality.values["n"]}
+            kept = {name: value for name, value in values.items() if name in COLUMNS}
+            for name, interval in (quality.intervals | novelty.intervals).items():
+                if name in PANELS:
+                    kept |= {f"{name}_{part}": value for part, value in interval.items()}
+            return {name: np.array(value) for name, value in kept.items()}
 
         found = {name: value.item() for name, value in cache.get("series", key, one).items()}
-        table.append({over: at} | {name: found.get(name, np.nan) for name in COLUMNS})
+        table.append({over: at} | dict.fromkeys(COLUMNS, np.nan) | found)
         say(in_words(table[-1], over))
     return pd.DataFrame(table)
 
@@ -67,6 +72,15 @@ def protocol_of(verb: str, case: Case, n: int) -> str:
     """What makes rows comparable: both sets, and the size of each set of samples."""
     unseen = f"-test{case.test.sha256[:8]}" if case.test else ""
     return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}"
+
+
+def intervals_of(row: Mapping[str, Any] | pd.Series[Any], prefix: str) -> dict[str, Any]:
+    """The intervals of a row of `judge_each` as a result holds them, by `<prefix><name>`."""
+    return {
+        f"{prefix}{name}": {"low": float(row[f"{name}_low"]), "high": float(row[f"{name}_high"]), "kind": row[f"{name}_kind"]}
+        for name in PANELS
+        if isinstance(row.get(f"{name}_kind"), str)
+    }
 
 
 def in_words(row: Mapping[str, Any] | pd.Series[Any], over: str) -> str:
@@ -79,6 +93,10 @@ def draw(rows: pd.DataFrame, over: str, path: Path, marks: Mapping[float, str]) 
     with figure(path, 1, len(PANELS), 13, 2.9) as axes:
         for axis, (name, title) in zip(axes, PANELS.items(), strict=True):
             axis.plot(rows[over], rows[name], "o-", color=GENERATED, markersize=4, label="generated")
+            if f"{name}_low" in rows:
+                axis.fill_between(
+                    rows[over], rows[f"{name}_low"], rows[f"{name}_high"], color=GENERATED, alpha=0.15, linewidth=0
+                )
             if f"{name}/real" in rows:
                 axis.plot(rows[over], rows[f"{name}/real"], color=REAL, linestyle=":", label="real shapes")
             for at, label in marks.items():

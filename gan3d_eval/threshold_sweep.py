@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDirError
-from gan3d_eval.series import draw, judge_each, protocol_of
+from gan3d_eval.series import draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.voxels import VoxelSet, binarize
 
 __all__ = ["THRESHOLDS", "VERB", "threshold_sweep"]
@@ -44,10 +45,14 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     rows = judge_each(sets, case, seed, cache, say, "threshold")
     draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)
     soft = float(((probabilities > 0.1) & (probabilities < 0.9)).sum() / np.maximum((probabilities > 0.1).sum(), 1))
-    low, high = rows["one_nna_l1"].min(), rows["one_nna_l1"].max()
-    values = {"n": int(rows["n"].iloc[0]), "undecided_share": soft, "one_nna_l1_low": low, "one_nna_l1_high": high}
+    values: dict[str, Any] = {"n": int(rows["n"].iloc[0]), "undecided_share": soft}
+    intervals: dict[str, Any] = {}
+    ordered = rows.sort_values("one_nna_l1")
+    for end, row in (("low", ordered.iloc[0]), ("high", ordered.iloc[-1])):
+        values[f"one_nna_l1_{end}"] = float(row["one_nna_l1"])
+        intervals |= {f"{name}_{end}": of for name, of in intervals_of(row, "").items() if name == "one_nna_l1"}
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
     return Result(
-        VERB, protocol_of(VERB, case, int(values["n"])), inputs, {"thresholds": list(THRESHOLDS)}, values, {},
+        VERB, protocol_of(VERB, case, int(values["n"])), inputs, {"thresholds": list(THRESHOLDS)}, values, intervals,
         seed=seed, started=started,
     ), rows  # fmt: skip

@@ -12,9 +12,9 @@ import re
 import zipfile
 from typing import BinaryIO
 
-from gan3d_eval.files import Gan3dError, check_memory
+from gan3d_eval.files import Gan3dError
 
-__all__ = ["HDF5", "HDF5_BLOCK", "HEAD", "MOST_NUMBERS", "RESAVE", "check_promise", "check_size", "kind_of"]
+__all__ = ["HDF5", "HDF5_BLOCK", "HEAD", "MOST_NUMBERS", "RESAVE", "check_memory", "check_promise", "check_size", "kind_of"]
 
 HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
 """How HDF5 begins, at the front of the file or behind MATLAB's own block."""
@@ -107,3 +107,10 @@ def check_size(stream: BinaryIO, most: int = MOST_NUMBERS) -> int:
             stored = min(size, 512 * os.fstat(stream.fileno()).st_blocks)
     check_promise(size, stored, most)
     return size
+
+
+def check_memory(size: int) -> None:
+    """Refuse (Gan3dError) `size` bytes that a header promises and memory cannot hold: a bomb, or a damaged header."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise Gan3dError(f"promises {size / 2**30:.0f} GiB of numbers, and memory has {memory / 2**30:.0f} GiB")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 
-from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_arrays, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_json, write_json
+from gan3d_eval.npy import read_arrays
 from gan3d_eval.trust import check_promise
 
 
@@ -104,3 +108,20 @@ def test_more_than_memory_has_is_an_error_of_ours(monkeypatch, tmp_path):
         check_promise(1000, 1000)
     with pytest.raises(Gan3dError, match=r"a\.npy.*memory has"):
         read_arrays(tmp_path / "a.npy")
+
+
+def test_an_archive_that_promises_more_than_it_can_hold_is_refused_before_room_is_made(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**30,)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("occupancy.npy", header.getvalue() + b"few")
+    with pytest.raises(Gan3dError, match=r"a\.npz.*promises 1,073,741,824 bytes of numbers and has 1"):
+        read_arrays(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("occupancy.npy", header.getvalue() + bytes(2**20))
+    bomb = (tmp_path / "bomb.npz").read_bytes()
+    size = struct.pack("<I", len(header.getvalue()) + 2**20)
+    assert bomb.count(size) == 2  # in front of the member, and in the directory
+    (tmp_path / "bomb.npz").write_bytes(bomb.replace(size, struct.pack("<I", 2**31)))
+    with pytest.raises(Gan3dError, match=r"bomb\.npz.*damaged, or made to fill the memory"):
+        read_arrays(tmp_path / "bomb.npz")

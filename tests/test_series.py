@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,7 +42,18 @@ def test_history_takes_the_honest_checkpoint_and_not_the_copying_one(boxes, tmp_
     assert rows["verdict"].tolist()[::2] == ["far-from-data", "copying"]
     assert result.values["best_step"] == 200
     assert rows["n"].eq(100).all()
+    assert set(result.intervals) == {"best_a_far"}  # of as many shapes as are held out there is one draw
     assert (boxes.run.path / "figures" / "history.png").stat().st_size > 10_000
+
+
+def test_the_best_checkpoint_has_the_intervals_of_its_row(boxes):
+    few = dataclasses.replace(boxes, test=boxes.test.take(np.arange(60)))
+    result, rows = history(few, 0, Cache(), Quiet)
+    row = rows.set_index("step").loc[result.values["best_step"]]
+    assert row["one_nna_l1_kind"] == "central 95 % of 50 draws of 60 from 100"
+    for name in ("one_nna_l1", "coverage_l1", "valid", "a_far"):
+        interval = result.intervals[f"best_{name}"]
+        assert row[f"{name}_low"] == interval["low"] <= result.values[f"best_{name}"] <= interval["high"]
 
 
 def test_what_was_judged_is_not_judged_again(boxes, tmp_path, monkeypatch):
@@ -101,6 +114,9 @@ def test_the_commands_draw_judge_and_print(cli, run_copy):
     assert cli("history", run_copy.path, "--draw", 70).exit_code == 0
     assert {len(shapes) for shapes in steps_of(run_copy).values()} == {70}  # of two files of a step the larger one counts
     assert "-train" in run_copy.results()["history"]["protocol"]
+    run_copy.write_samples("later", occupancy=run_copy.samples("final").packed, step=np.array(123456))
+    assert "\n123456 " in cli("history", run_copy.path).stdout.replace("\n ", "\n")
+    (run_copy.path / "samples" / "later.npz").unlink()
     assert cli("sample", run_copy.path, "-n", 50, "--probabilities", "--force").exit_code == 0
     done = cli("threshold-sweep", run_copy.path)
     assert done.exit_code == 0, done.output

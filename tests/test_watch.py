@@ -5,6 +5,7 @@ from __future__ import annotations
 import filelock
 import pytest
 
+from gan3d_eval.voxels import VoxelSet
 from gan3d_eval.watch import glance, is_training, watch
 
 
@@ -65,3 +66,12 @@ def test_a_run_without_a_log_or_with_few_columns_is_no_error(run_copy):
     assert glance(run_copy).line == "finished  step 3"
     (run_copy.path / "metrics.csv").unlink()
     assert glance(run_copy).line == "finished, no step yet"
+
+
+def test_judging_without_held_out_shapes_is_refused_before_it_begins(run_copy, cli, tmp_path):
+    shapes = VoxelSet.open(run_copy.dataset_path()).select([], "train")
+    shapes.write(tmp_path / "seen")
+    result = cli("watch", run_copy.path, "--judge", 50, "--reference", tmp_path / "seen")
+    assert result.exit_code == 1
+    assert "has no held-out (test) shapes" in result.stderr
+    assert "step" not in result.stdout

@@ -6,7 +6,8 @@ slow clients without giving them a thread, and needs no compiler. An asynchronou
 A rater is known by a cookie (256 random bits, HttpOnly, SameSite=Strict). What changes something needs a second secret, which
 only a page of ours can read (`/state`) and send in a header, so no other site can answer for a rater. Which shape comes next
 the server decides: a request names a number of a trial, never a shape, and learns no shape beyond the next one. Requests must
-name this host, so that no foreign name that resolves to it gets in; `Content-Security-Policy` lets pages load from here alone.
+come under one of the host's names where these are given, as they are on a laptop (`serve`), so that no foreign name that
+resolves to it gets in; `Content-Security-Policy` lets pages load from here alone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.run_dir import refuse_target
+from gan3d_eval.run_dir import refuse_target, software
 from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, check_space, file_hash, packed_bytes, suffix_of
 from gan3d_model.data.arrays import Arrays
 from gan3d_model.data.convert import Row, Task, grids_of, pad
@@ -86,7 +86,7 @@ def prepare(
         usable = np.array(["occupied" in row for row in rows], np.bool_)
         packed = _gather(parts, kept[usable], how.resolution)
         table = pd.DataFrame([row for row in rows if not row["reason"]]).drop(columns=["reason", "voxels"])
-        info = {"name": target.name} | facts | {"fixed": list(fix), "software": _version()}
+        info = {"name": target.name} | facts | {"fixed": list(fix), "software": software("numpy", "numba", "trimesh")}
         rejected = [{"cause": "unusable"} | row for row in rows if row["reason"]]
         info["rejected_for"] = dict(Counter(row["cause"] for row in rejected))
         shapes = VoxelSet(packed, how.resolution, table, info)
@@ -244,10 +244,3 @@ def _grid_facts(how: Voxelizer, meshes: bool) -> dict[str, Any]:
         return {"axes": "yxz", "up": "z", "fill": "surface", "longest_side": None}
     fill = ("solid" if how.solid else "surface") if meshes else "unknown"
     return {"axes": "xyz", "up": "z", "fill": fill, "longest_side": how.resolution - 2 * how.margin if meshes else None}
-
-
-def _version() -> dict[str, str]:
-    """Versions of what decides the voxels."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("numpy", "numba", "trimesh")}
