@@ -57,7 +57,8 @@ def feature_map(
     shown = {name: shapes.take(np.sort(random.permutation(len(shapes))[:MOST])) for name, shapes in sets.items()}
     features = {name: embed(shapes) if embed else pooled(shapes) for name, shapes in shown.items()}
     source = embed.name if embed else "voxels pooled to 8³"
-    projection = Projection.fit(features["train"], UMAP_COMPONENTS if umap else 2)
+    fit = embed.project if embed else Projection.fit
+    projection = fit(features["train"], UMAP_COMPONENTS if umap else 2)
     places = np.concatenate([projection.of(features[name]) for name in shown])
     if umap:
         places = _umap(places, seed)

@@ -3,7 +3,8 @@
 L1 calls a copy with one more layer of voxels another shape, and so does Jaccard; scattered wrong voxels hide a copy from both.
 Here every shape's voxels are put in order, the deepest first: by city-block distance to the nearest empty voxel, among equals
 by a Gaussian mean of the shape around (σ = 1), so that lone voxels come last. Of two shapes with a and b voxels the first
-m = min(a, b) of each are compared: 1 − IoU of two sets of equal size. Thickening, thinning and noise come off first.
+m = min(a, b) of each are compared: 1 − IoU of two sets of equal size. Thickening, thinning and noise come off first. Shapes of
+which one has eight times the voxels of the other are not compared: a stray voxel in the training set would be in every sample.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = ["Peeled", "nearest_peeled", "peel"]
 
 BLOCK = 2**27
 """Bytes that the ranks of a block of queries may take."""
+MOST = 8
+"""Times that a copy may have grown: a plate thickened by a layer on each side grows threefold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,7 @@ def _order(grid: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def nearest_peeled(queries: Peeled, database: Peeled, own: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-    """Distance of each query to the nearest shape of `database`, `(n,) float64` in [0, 1]; 1 for an empty query.
+    """Distance of each query to the nearest shape of `database`, `(n,) float64` in [0, 1]; 1 where none is of a like size.
 
     Parameters
     ----------
@@ -84,13 +87,14 @@ def _search(
     ranks: NDArray[np.int32], volume: NDArray[np.int64], voxels: NDArray[np.int32], start: NDArray[np.int64],
     own: NDArray[np.int64],
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Smallest 1 − IoU of each query and every shape of the database, both cut to the smaller volume."""
+    """Smallest 1 − IoU of each query and every shape of the database, both cut to the smaller volume, where these are alike."""
     found = np.ones(len(ranks))
     for i in numba.prange(len(ranks)):
         rank = ranks[i]
         for j in range(len(start) - 1):
-            m = min(volume[i], start[j + 1] - start[j])
-            if m == 0 or j == own[i]:
+            size = start[j + 1] - start[j]
+            m = min(volume[i], size)
+            if m == 0 or j == own[i] or max(volume[i], size) > MOST * m:
                 continue
             common = 0
             for place in range(start[j], start[j] + m):
