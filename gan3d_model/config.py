@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from gan3d_eval.run_dir import Gan3dError
 
-__all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "TrainConfig", "load_toml"]
+__all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "Precision", "TrainConfig", "load_toml"]
 
 RESOLUTIONS = (16, 32, 64, 128)
 INNER_SIZES = (2, 4)
@@ -89,7 +89,7 @@ class TrainConfig:
     sync_batch_norm: bool = setting(
         True, "several processes share the statistics of batch normalisation, and train as one would"
     )
-    precision: Precision = setting("auto", "auto: bfloat16 autocast on GPUs that have it, else float32")
+    precision: Precision = setting("auto", "auto: bfloat16 where it is faster (GPUs, AMX, AMD's AVX-512), else float32")
     checkpoint_every: int = setting(10, "epochs between checkpoints", 1, 10**6, free=True)
     sample_every: int = setting(10, "epochs between samples at fixed latents", 1, 10**6, free=True)
     keep: int = setting(10, "newest checkpoints kept; 0 keeps all", 0, 10**6, free=True)

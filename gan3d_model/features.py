@@ -28,9 +28,10 @@ from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_eval.voxels import VoxelSet, content_hash
 from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
+from gan3d_model.device import pick_device
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import Players, discriminator_for, load_part, open_checkpoint, pick_device
+from gan3d_model.players import Players, discriminator_for, load_part, open_checkpoint
 
 __all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 

@@ -12,8 +12,9 @@ from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig
+from gan3d_model.device import pick_device
 from gan3d_model.losses import SIGMA, draw_latents, stream
-from gan3d_model.players import Players, pick_device
+from gan3d_model.players import Players
 from gan3d_model.sample import generate
 
 __all__ = ["CheckpointSpace"]

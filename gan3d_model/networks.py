@@ -44,7 +44,7 @@ class BatchNorm(nn.BatchNorm3d):
         if not (self.shared and self.training and distributed.is_initialized()):
             return super().forward(maps)
         size, over, given = distributed.get_world_size(), (0, 2, 3, 4), maps.dtype
-        maps = maps.float()  # under autocast they come in bfloat16, whose 8 bits are too few for statistics
+        maps = maps.to(torch.promote_types(given, torch.float32))  # autocast's bfloat16 has too few bits for statistics
         mean = all_reduce(maps.mean(over)) / size
         centred = maps - mean[:, None, None, None]
         variance = all_reduce(centred.square().mean(over)) / size
@@ -71,8 +71,10 @@ class FirstConv(nn.Conv3d):
     def forward(self, grids: Tensor) -> Tensor:
         """`(B, 1, D, D, D)` → `(B, C, D/2, D/2, D/2)`."""
         b, m = len(grids), grids.shape[2] // 2 + 1
-        blocks = functional.pad(grids, (1,) * 6).view(b, m, 2, m, 2, m, 2).permute(0, 2, 4, 6, 1, 3, 5)
-        return functional.conv3d(blocks.reshape(b, 8, m, m, m), _kernel_of_blocks(self.weight))
+        blocks = functional.pad(grids, (1,) * 6).view(b, m, 2, m, 2, m, 2).permute(0, 2, 4, 6, 1, 3, 5).reshape(b, 8, m, m, m)
+        if torch.is_autocast_enabled(grids.device.type):  # in float32 a CPU's statistics of such maps would be inexact
+            blocks = blocks.contiguous(memory_format=torch.channels_last_3d)
+        return functional.conv3d(blocks, _kernel_of_blocks(self.weight))
 
 
 class LastConv(nn.ConvTranspose3d):

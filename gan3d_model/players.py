@@ -25,7 +25,6 @@ __all__ = [
     "generator_for",
     "load_part",
     "open_checkpoint",
-    "pick_device",
     "read_checkpoint",
     "write_checkpoint",
 ]
@@ -47,22 +46,6 @@ def generator_for(config: TrainConfig) -> Generator:
 def discriminator_for(config: TrainConfig) -> Discriminator:
     """A new D of the layout that `config` says."""
     return Discriminator(config.resolution, config.base_channels, config.spectral_norm, config.inner_size, config.last_bias)
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """Name a device: `auto` is the GPU when there is one. Gan3dError for one that is unknown or not here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise Gan3dError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:0, cuda:1 …") from None
-    if device.type not in {"cpu", "cuda"}:
-        raise Gan3dError(f"device {name} is of a kind that is not supported; expected auto, cpu, cuda or cuda:0, cuda:1 …")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        seen = torch.cuda.device_count() or "no"
-        raise Gan3dError(f"device {name} asked for, but this PyTorch sees {seen} CUDA device; use --device auto, or cpu")
-    return device
 
 
 @dataclasses.dataclass

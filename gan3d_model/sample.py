@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import pack
 from gan3d_model.config import TrainConfig
+from gan3d_model.device import pick_device
 from gan3d_model.losses import draw_latents, stream
-from gan3d_model.players import Players, pick_device
+from gan3d_model.players import Players
 
 __all__ = ["draw_samples", "evaluation_latents", "generate", "sample"]
 

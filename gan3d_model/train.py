@@ -26,6 +26,7 @@ from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch, check_names
+from gan3d_model.device import keep_memory, pick_device, runs_ahead, use_bfloat16
 from gan3d_model.losses import (
     discriminator_loss,
     draw_labels,
@@ -37,7 +38,7 @@ from gan3d_model.losses import (
     stream,
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
-from gan3d_model.players import Players, pick_device
+from gan3d_model.players import Players
 from gan3d_model.runs import alone, check_fit, check_space, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.team import Team
@@ -86,6 +87,7 @@ def train(
         After the run's `status` has been set to `failed` or `interrupted`.
     """
     place = check_start(config, shapes, device, stop_on, team)
+    keep_memory()
     with alone(run) if team.leads else contextlib.nullcontext():
         try:
             if team.leads:
@@ -113,9 +115,10 @@ def _lead(
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, write the run, and leave it with the status that it deserves."""
     try:
-        run = run.update(status="running")
+        precision = "bfloat16" if use_bfloat16(config, place) else "float32"
+        run = run.update(status="running", computed={"device": place.type, "precision": precision})
         run.write_config(config.to_dict())  # of a resumed run some settings may have changed
-        say(f"training {run.path} on {len(shapes)} shapes; ctrl-C stops after a checkpoint")
+        say(f"training {run.path} on {len(shapes)} shapes, in {precision}; ctrl-C stops after a checkpoint")
         players = Players.build(config, place)
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)
@@ -250,18 +253,6 @@ def lr_factor(config: TrainConfig, progress: float) -> float:
     if config.lr_schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr_decay ** math.floor(progress / config.lr_step) if config.lr_schedule == "step" else 1.0
-
-
-def runs_ahead(device: torch.device) -> bool:
-    """Whether the device works off a queue, so that to look at a number is to wait: every GPU does."""
-    return device.type != "cpu"
-
-
-def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16: as configured, or (`auto`) on a GPU that computes in it."""
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -23,12 +23,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gan3d_eval.voxels import VoxelSet, packed_bytes
 from gan3d_model.batches import unpack_on_device
-from gan3d_model.config import TrainConfig
+from gan3d_model.config import Precision, TrainConfig
 from gan3d_model.detectors import Detectors, Watch
+from gan3d_model.device import keep_memory, pick_device, use_bfloat16
 from gan3d_model.losses import draw_latents, stream
 from gan3d_model.monitor import Ledger
 from gan3d_model.networks import FirstConv, LastConv
-from gan3d_model.players import Players, pick_device
+from gan3d_model.players import Players
 from gan3d_model.runs import create_run
 from gan3d_model.team import Team
 from gan3d_model.train import READ_EVERY, _loop
@@ -40,10 +41,14 @@ class _Enough(Exception):
     """So many steps are timed."""
 
 
-def bench_train(resolution: int, base_channels: int, batch: int, steps: int, repeats: int, device: str) -> Iterator[str]:
+def bench_train(
+    resolution: int, base_channels: int, batch: int, steps: int, repeats: int, device: str, precision: Precision
+) -> Iterator[str]:
     """Time `steps` steps of the real loop and of the reference in turn; the gate is held open, so that both do all work."""
     place = pick_device(device)
-    config = TrainConfig(resolution=resolution, base_channels=base_channels, batch_size=batch, gate=1.0, epochs=10**6)
+    config = TrainConfig(
+        resolution=resolution, base_channels=base_channels, batch_size=batch, gate=1.0, epochs=10**6, precision=precision
+    )
     rng = np.random.default_rng(0)
     shapes = VoxelSet.from_packed(rng.integers(0, 256, (4 * batch, packed_bytes(resolution)), np.uint8), resolution)
     shapes = dataclasses.replace(shapes, info={"name": "bench"})
@@ -51,16 +56,19 @@ def bench_train(resolution: int, base_channels: int, batch: int, steps: int, rep
     times: dict[str, list[float]] = {"ours": [], "reference": []}
     for i in range(repeats + 1):
         for name, play in (("ours", ours), ("reference", reference)):
+            keep_memory(name == "ours")
             seconds = play(steps)
             if i:  # the first time warms up
                 times[name].append(seconds / (steps * batch))
     ratios = [b / a for a, b in zip(times["ours"], times["reference"], strict=True)]
     own, other = statistics.median(times["ours"]), statistics.median(times["reference"])
-    yield f"step at {resolution}³, base {base_channels}, batch {batch}, {place}, {repeats} repeats of {steps} steps:"
+    kind = torch.bfloat16 if use_bfloat16(config, place) else torch.float32
+    name = str(kind).removeprefix("torch.")
+    yield f"step at {resolution}³, base {base_channels}, batch {batch}, {place}, {name}, {repeats} repeats of {steps} steps:"
     yield f"ours {own:.4f} s per shape ({1 / own:.1f} shapes/s), reference {other:.4f} s"
     yield f"{statistics.median(ratios):.2f} times as fast [{min(ratios):.2f}, {max(ratios):.2f}]"
-    peak, work = _matmul_peak(place), flops_per_shape(config) / own
-    yield f"convolutions {work / 1e9:.0f} GFLOP/s, {work / peak:.0%} of a float32 matrix product's {peak / 1e9:.0f}"
+    peak, work = _matmul_peak(place, kind), flops_per_shape(config) / own
+    yield f"convolutions {work / 1e9:.0f} GFLOP/s, {work / peak:.0%} of a {name} matrix product's {peak / 1e9:.0f}"
 
 
 def flops_per_shape(config: TrainConfig) -> float:
@@ -158,9 +166,9 @@ def _plain(player: nn.Module) -> nn.Module:
     return plain
 
 
-def _matmul_peak(device: torch.device, side: int = 2048) -> float:
-    """Floating-point operations per second of the best of five square float32 products."""
-    a = torch.randn(side, side, device=device)
+def _matmul_peak(device: torch.device, kind: torch.dtype, side: int = 2048) -> float:
+    """Floating-point operations per second of the best of six square products."""
+    a = torch.randn(side, side, device=device).to(kind)
     best = 0.0
     for _ in range(6):
         start = time.perf_counter()

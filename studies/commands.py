@@ -198,6 +198,9 @@ def bench_voxelize() -> None:
 @click.option("--batch", default=8, help="Shapes per batch.")
 @click.option("--steps", default=2, help="Steps in a repeat.")
 @click.option("--repeats", default=3, help="Timed repeats of each.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of ours.", show_default=True
+)
 @device_option
 def bench_train() -> None:
     """Our training step against a plain one. And against the device's matrix products."""

@@ -26,7 +26,7 @@ def test_the_work_of_a_step_is_counted_as_by_hand():
 
 
 def test_the_benchmark_of_the_step_says_all_it_measured():
-    lines = list(bench_train(16, 2, 4, 1, 1, "cpu"))
+    lines = list(bench_train(16, 2, 4, 1, 1, "cpu", "auto"))
     assert "shapes/s" in lines[1]
     assert "times as fast" in lines[2]
     assert "GFLOP/s" in lines[3]

@@ -22,7 +22,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
-from gan3d_model.players import CheckpointError, Players, pick_device, read_checkpoint
+from gan3d_model.players import CheckpointError, Players, read_checkpoint
 from gan3d_model.runs import check_fit, check_resume, check_space, create_run
 from gan3d_model.sample import generate, sample
 from gan3d_model.train import Failed, Interrupted, _stop_signals, lr_factor, train
@@ -351,14 +351,6 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(run_co
     monkeypatch.setattr(torch, "load", full)
     with pytest.raises(fault):
         Players.build(tiny, CPU).restore(run_copy)
-
-
-@pytest.mark.parametrize(("name", "reason"), [
-    ("mps", "expected auto, cpu, cuda"), ("meta", "expected auto, cpu, cuda"), ("bored", "unknown device"), ("cuda:99", "cuda:99"),
-])  # fmt: skip
-def test_a_device_that_is_not_here_is_refused_at_once(name, reason):
-    with pytest.raises(Gan3dError, match=reason):
-        pick_device(name)
 
 
 def test_signals_that_the_caller_ignores_stay_ignored():
