@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -11,9 +14,23 @@ from typing import Any
 
 import numpy as np
 
+from gan3d_eval.provenance import software
 from gan3d_eval.voxels import VoxelError, VoxelSet, pack
 
-__all__ = ["bench_alignment", "bench_layers", "bench_nn_check", "bench_precision"]
+__all__ = ["bench_alignment", "bench_layers", "bench_nn_check", "bench_precision", "machine"]
+
+
+def machine() -> str:
+    """What the figures are of: processor, cores, memory, system and versions."""
+    info = Path("/proc/cpuinfo")
+    facts = dict(
+        re.findall(r"^(vendor_id|cpu family|model|flags)\s*: (.*)$", info.read_text() if info.exists() else "", re.MULTILINE)
+    )
+    extensions = sorted(flag for flag in facts.get("flags", "").split() if flag.startswith(("avx512f", "avx512_bf16", "amx")))
+    processor = f"{facts.get('vendor_id', platform.machine())} family {facts.get('cpu family')} model {facts.get('model')}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = " ".join(f"{name} {version}" for name, version in software("torch", "faiss-cpu", "numpy", "numba").items())
+    return f"{os.cpu_count()} cores of {processor} ({' '.join(extensions)}), {memory:.0f} GiB, {platform.system()}, {versions}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -222,6 +222,27 @@ def bench_precision() -> None:
     """float32 against bfloat16 on this CPU."""
 
 
+@bench.command("all")
+@click.option("--dataset", type=PathArg, required=True, help="Shapes at 32³ with a train and a test split.")
+@click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
+@click.pass_context
+def bench_all(context: click.Context, dataset: Path, meshes: Path | None) -> None:
+    """All that need no study of raters, in one sitting. On a machine that does nothing else."""
+    from studies.bench import machine
+
+    click.echo(machine())
+    shapes: dict[str, Any] = {"dataset": dataset}
+    for command in (bench_nn_check, bench_alignment, bench_eval):
+        context.invoke(command, **shapes)
+    context.invoke(bench_voxelize, meshes=meshes)
+    small = {"resolution": 32, "base_channels": 16, "batch": 32}
+    context.invoke(bench_layers)
+    for sizes in ({}, small):
+        context.invoke(bench_precision, **sizes)
+        for precision in ("float32", "auto"):
+            context.invoke(bench_train, precision=precision, **sizes)
+
+
 @benchmark("bench_human")
 @click.argument("run_dir", type=PathArg)
 @click.option("--raters", default=50, help="At once.")

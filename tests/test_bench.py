@@ -45,3 +45,26 @@ def test_the_benchmark_of_judging_tells_cold_from_cached_and_what_a_million_cost
     assert lines[0].startswith("nn-check, five distances; 30 samples, 30 held out, 36 training shapes at 16³: ")
     assert "once the data's own part is cached" in lines[1]
     assert "a million shapes (33 GB): " in lines[2]
+
+
+def test_all_benchmarks_run_in_one_sitting_under_the_name_of_the_machine(cli, monkeypatch, tmp_path):
+    from studies import bench, bench_eval, bench_train, bench_voxelize
+
+    for module in (bench, bench_eval, bench_train, bench_voxelize):
+        for name in [name for name in vars(module) if name.startswith("bench_")]:
+            monkeypatch.setattr(module, name, lambda name=name, **options: [f"{name} {len(options)}"])
+    done = cli("bench", "all", "--dataset", tmp_path)
+    assert done.exit_code == 0, done.output
+    first, *lines = done.stdout.splitlines()
+    assert "cores of" in first
+    assert "torch 2." in first
+    train = ["bench_precision 4", "bench_train 7", "bench_train 7"]
+    assert lines == [
+        "bench_nn_check 5",
+        "bench_alignment 4",
+        "bench_eval 4",
+        "bench_voxelize 3",
+        "bench_layers 2",
+        *train,
+        *train,
+    ]
