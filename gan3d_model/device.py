@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from gan3d_eval.run_dir import Gan3dError
 from gan3d_model.config import TrainConfig
 
-__all__ = ["fast_bfloat16", "keep_memory", "pick_device", "runs_ahead", "use_bfloat16"]
+__all__ = ["advice", "fast_bfloat16", "keep_memory", "pick_device", "runs_ahead", "use_bfloat16"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -67,3 +68,16 @@ def keep_memory(keep: bool = True) -> None:
         mallopt(m_mmap_max, 0 if keep else 65536)
         mallopt(m_mmap_threshold, 2**25)
         mallopt(m_trim_threshold, -1 if keep else 2**26)
+
+
+def advice(device: torch.device) -> str:
+    """What to change where other work keeps a CPU busy; empty if nothing.
+
+    Threads wait for each other at the end of every layer. Beside as much other work as there are cores, a training with two
+    threads on two cores takes three times as long as with one.
+    """
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # not on Windows
+    if device.type != "cpu" or torch.get_num_threads() == 1 or load < cores:
+        return ""
+    return f"other work keeps this machine busy (load {load:.1f} on {cores} cores): OMP_NUM_THREADS=1 may train faster"

@@ -26,7 +26,7 @@ from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch, check_names
-from gan3d_model.device import keep_memory, pick_device, runs_ahead, use_bfloat16
+from gan3d_model.device import advice, keep_memory, pick_device, runs_ahead, use_bfloat16
 from gan3d_model.losses import (
     discriminator_loss,
     draw_labels,
@@ -119,6 +119,8 @@ def _lead(
         run = run.update(status="running", computed={"device": place.type, "precision": precision})
         run.write_config(config.to_dict())  # of a resumed run some settings may have changed
         say(f"training {run.path} on {len(shapes)} shapes, in {precision}; ctrl-C stops after a checkpoint")
+        if hint := advice(place):
+            say(hint)
         players = Players.build(config, place)
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)

@@ -13,7 +13,7 @@ import torch
 
 from gan3d_eval.run_dir import Gan3dError
 from gan3d_model.config import TrainConfig
-from gan3d_model.device import fast_bfloat16, pick_device, use_bfloat16
+from gan3d_model.device import advice, fast_bfloat16, pick_device, use_bfloat16
 from gan3d_model.networks import Discriminator
 
 CPU = torch.device("cpu")
@@ -62,6 +62,16 @@ def test_the_discriminator_answers_in_bfloat16_as_in_float32():
         found.append([logits, *torch.autograd.grad(logits.square().sum(), [grids, *discriminator.parameters()])])
     for exact, rounded in zip(*found, strict=True):
         assert torch.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > 0.99
+
+
+@pytest.mark.parametrize(("device", "threads", "load", "advised"), [
+    ("cpu", 4, 5.2, True), ("cpu", 4, 3.9, False), ("cpu", 1, 5.2, False), ("cuda", 4, 5.2, False),
+])  # fmt: skip
+def test_one_thread_is_advised_where_others_keep_the_cores_busy(monkeypatch, device, threads, load, advised):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert ("load 5.2 on 4 cores): OMP_NUM_THREADS=1" in advice(torch.device(device))) is advised
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
