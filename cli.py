@@ -164,7 +164,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     found = {}
     for run_dir in run_dirs:
         case, how = judged_with_features(run_dir, dict(options))
-        result, path = compare_sets(case, draws=draws, **how)
+        result, path = compare_sets(case, say, draws=draws, **how)
         found[str(run_dir)] = result.to_dict()
         if len(run_dirs) == 1:
             echo_result(result.to_dict(), path, as_json, FIRST)

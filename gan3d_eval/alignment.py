@@ -68,10 +68,12 @@ def nearest_aligned(
     d = queries.resolution
     if d != database.resolution or d > 64:
         raise VoxelError(f"cannot align shapes at {d}³ with shapes at {database.resolution}³; expected the same, at most 64³")
-    if not len(queries) or not len(database) or poses not in POSES or not 0 <= shift < d:
+    if not 0 <= shift < d:
+        raise VoxelError(f"a shift of {shift} voxels does not fit into {d}³; expected 0 … {d - 1}")
+    if not len(queries) or not len(database) or poses not in POSES:
         raise VoxelError(
-            f"cannot align {len(queries)} with {len(database)} shapes over shifts of {shift} and poses {poses!r}; "
-            f"expected shapes, a shift of 0 … {d - 1}, and poses out of {', '.join(POSES)}"
+            f"cannot align {len(queries)} with {len(database)} shapes over poses {poses!r}; "
+            f"expected shapes, and poses out of {', '.join(POSES)}"
         )
     skip = np.full(len(queries), -1) if own is None else own
     if len(queries) > (most := max(1, UNFOLDED // (2 * d**3 * len(POSES[poses])))):

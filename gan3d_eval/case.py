@@ -81,6 +81,7 @@ def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tup
     from gan3d_eval.render import RenderError
 
     gen = case.gen
+    say(f"looking among {len(case.train):,} training shapes for the nearest of {len(gen):,} samples, and of held-out shapes …")
     result, rows = nn_check(case.train, case.test, gen, probabilities=case.probabilities, **options)
     if not case.own:
         name = case.train.info["name"]
@@ -96,10 +97,11 @@ def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tup
     return result, path
 
 
-def compare_sets(case: Case, **options: Any) -> tuple[Result, Path]:
+def compare_sets(case: Case, say: Callable[[str], None], **options: Any) -> tuple[Result, Path]:
     """Is it real? `compare` with its options; writes result, rows and figure."""
     from gan3d_eval.compare import compare, draw
 
+    say(f"comparing {len(case.gen):,} samples, real shapes, their mean and noise with held-out shapes …")
     result, rows = compare(case.train, case.test, case.gen, **options)
     path = case.run.write_result(result, rows, case.suffix)
     draw(case.run, rows, path.stem)

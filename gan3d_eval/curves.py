@@ -32,7 +32,9 @@ def curves(run: RunDir) -> Result:
     log = run.metrics()
     if log is None or log.empty:
         raise RunDirError(
-            f"{run.path} has no row of a training log (metrics.csv) yet; import-run --log FILE brings another program's"
+            f"{run.path} was imported without a training log; import it anew, under another name, with --log FILE"
+            if run.meta["status"] == "imported"
+            else f"{run.path} has no row of a training log (metrics.csv) yet"
         )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))

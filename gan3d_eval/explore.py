@@ -117,7 +117,7 @@ def explore(
     for part in parts:
         say(f"{part} …")
         if part == "recovery":
-            _recovery(tour, n_recover, theirs)
+            _recovery(tour, n_recover, theirs, say)
         elif part == "map":
             _map(tour, embed, umap)
         else:
@@ -224,7 +224,7 @@ def _dimensions(tour: _Tour) -> None:
     tour.draw("dimensions", tiles, title, STEPS, f"Effect: Jaccard distance between both ends, mean of {BASES} samples.")
 
 
-def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None) -> None:
+def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str], None]) -> None:
     """Which shapes has G a latent for? Training shapes no better than held-out ones, if it has not learned them by heart."""
     random = np.random.default_rng(tour.seed)
     pool = tour.space.draw("pool", POOL)
@@ -238,6 +238,7 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None) -> None:
             continue
         some = shapes if name == "theirs" else shapes.take(np.sort(random.permutation(len(shapes))[:n]))
         begin = nearest(some.packed, drawn.packed)[1][:, 0]
+        say(f"recovery of {len(some)} shapes ({name}) …")
         latents, found = tour.space.recover(some, pool[begin])
         before, overlaps[name] = iou(some.packed, drawn.packed[begin]), found
         tour.values[f"recovered_{name}"] = float(np.median(found))

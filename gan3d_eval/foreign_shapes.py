@@ -62,9 +62,8 @@ class Shapes:
         from_inner = (train.info.get("voxelizer") or {}).get("padded_from") == inner
         longest = (train.info.get("grid") or {}).get("longest_side")
         if rim < 0 or odd or not (from_inner or (longest is not None and longest <= inner)):
-            raise VoxelError(
-                f"{source} holds {inner}³ grids, but dataset {train.info.get('name', '')} has {outer}³; prepare it at {inner}³"
-            )
+            name = train.info.get("name", "")
+            raise VoxelError(f"{source} holds {inner}³ grids, but dataset {name} has {outer}³; prepare the dataset at {inner}³")
         told = [*self.told, f"padded from {inner}³ to {outer}³, {rim} on each side"]
         return dataclasses.replace(self._each(lambda grids: np.pad(grids, ((0, 0), *[(rim, rim)] * 3))), told=told)
 

@@ -64,6 +64,8 @@ def parse_voxels(stream: BinaryIO, suffix: str, most: int = MOST) -> dict[str, N
     VoxelError
         Truncated, another format, objects instead of numbers, or more than the file can hold, `most` or the memory.
     """
+    if suffix not in VOXEL_SUFFIXES | {".h5"}:
+        raise VoxelError(f"is no file of voxels; expected one of {', '.join(sorted(VOXEL_SUFFIXES))}")
     try:
         stored = check_size(stream, most)
         if suffix == ".binvox":

@@ -13,13 +13,15 @@ from typing import Any
 import pandas as pd
 
 from gan3d_eval.plotting import GENERATED, REAL, figure
-from gan3d_eval.set_measures import FEATURE_MEASURES, MAIN, MAIN_FEATURES, told_apart
+from gan3d_eval.set_measures import FEATURE_MEASURES, MAIN, MAIN_FEATURES, TOLD, told_apart
 
 __all__ = ["draw", "leaderboard", "table"]
 
 
 def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     """One row a run and measure: protocol, run, measure, value, low, high, real (what real shapes reach).
+
+    Within a protocol first the run that 1-NN tells least from real shapes.
 
     Parameters
     ----------
@@ -42,18 +44,26 @@ def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
                     "high": interval.get("high"), "real": values[f"{measure}/real"],
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.concat([_ordered(part) for _, part in pd.DataFrame(rows).groupby("protocol", sort=False)], ignore_index=True)
+
+
+def _ordered(part: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one protocol, run by run."""
+    wide = part.pivot(index="run", columns="measure", values="value").reindex(columns=TOLD)
+    runs = told_apart(wide).sort_values(kind="stable").index
+    return part.sort_values("run", key=lambda names: names.map({run: i for i, run in enumerate(runs)}), kind="stable")
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table as text: a block for each protocol, first what 1-NN tells least from real shapes, these in the last line."""
+    """The table as text: a block for each protocol, in the order of the rows; real shapes in the last line."""
     blocks = []
     for protocol, part in rows.groupby("protocol", sort=False):
         wide = part.pivot(index="run", columns="measure", values="value")
         columns = [name for name in (*MAIN, *MAIN_FEATURES) if name in wide]
-        wide = wide.loc[told_apart(wide).sort_values(kind="stable").index, columns]
+        wide = wide.loc[part["run"].unique(), columns]
         wide.loc["real shapes"] = part.groupby("measure")["real"].mean()[columns]
-        blocks.append(f"{protocol}\n{wide.to_string(float_format='{:.4g}'.format, index_names=False)}")
+        text = wide.to_string(float_format="{:.4g}".format, index_names=False)
+        blocks.append(f"{protocol}, first what 1-NN tells least from data\n{text}")
     return "\n\n".join(blocks)
 
 
@@ -76,3 +86,4 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
                 # another protocol begins: values do not compare across the line
                 axis.axhline(below + 0.5, color=REAL, linewidth=0.8)
             axis.set_title(measure, loc="left")
+            axis.locator_params(axis="x", nbins=4)

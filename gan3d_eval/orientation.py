@@ -2,7 +2,8 @@
 
 With a training set: of the 48 ways to lay a cube, the one in which the samples' mean shape agrees best with the training
 set's (correlation of mean occupancies). Each shape is moved to the middle of the grid first, for strangers pad otherwise.
-Resampling the samples says which other ways agree as well; if theirs is among these, they stay as they lie.
+Resampling the samples says which other ways agree as well; if theirs is among these, they stay as they lie, unless samples
+that equal training shapes, voxel by voxel, say otherwise.
 
 Without one, only the axis that is up is looked for. Things stand on something: shapes are least symmetric along the axis
 that is up, and its two ends differ most as supports (the box around what lies in the end slice, as a share of the shape's
@@ -171,18 +172,35 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
     as_good = ((r[1:] >= r[1:, [best]]).mean(axis=0) > 1 - SURE) | (r[0] > r[0, best] - ALIKE)
     alike = [int(i) for i in np.flatnonzero(as_good)]
     chosen = min(alike, key=lambda i: (POSES[i] != AS_THEY_LIE, not POSES[i].is_turn, POSES[i].order != (0, 1, 2), i))
-    if POSES[chosen] != AS_THEY_LIE and len({POSES[i].up for i in alike}) > 1:
+    chosen, equal = _by_copies(some, train, alike, chosen)
+    turned = POSES[chosen] != AS_THEY_LIE and not equal
+    if turned and len({POSES[i].up for i in alike}) > 1:
         ways = ", ".join(str(POSES[i]) for i in alike)
         return _undecided(f"samples agree with the training set equally well in ways with other axes up ({ways})")
     others = [float(r[0, i]) for i in range(len(POSES)) if i not in alike]
     first, second = float(r[0, best]), max(others, default=0.0)
-    if POSES[chosen] != AS_THEY_LIE and first < WELL and first - second < CLEARLY:
+    if turned and first < WELL and first - second < CLEARLY:
         return _undecided(f"samples agree best as {POSES[chosen]}, but by {first:.2f} only, and by {second:.2f} in another way")
     text = f"mean shapes correlate by {r[0, chosen]:.3f} with the training set's"
     text += f", by {second:.3f} the next best way" if others else ", in whatever way"
     also = [str(POSES[i]) for i in alike if i != chosen]
     text += f"; equally good: {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
+    text += f"; in no other way {equal} of {len(some)} samples equal training shapes" if equal else ""
     return Orientation(POSES[chosen], "training-set", text, float(r[0, chosen]) - second if others else 0.0)
+
+
+def _by_copies(some: NDArray[np.bool_], train: VoxelSet, alike: list[int], preferred: int) -> tuple[int, int]:
+    """Of poses that are as good the one in which samples equal training shapes, and how many do so there alone.
+
+    The preferred one and 0 where they do so in that as well: then G may have learned mirror images.
+    """
+    if len(alike) == 1:
+        return preferred, 0
+    same = {i: VoxelSet.from_grids(POSES[i](some)).stands_in(train) for i in alike}
+    best = max(same, key=lambda i: (same[i].sum(), i == preferred))
+    elsewhere = np.any([same[i] for i in alike if i != best], axis=0)
+    alone, lost = int((same[best] & ~elsewhere).sum()), int((elsewhere & ~same[best]).sum())
+    return (best, alone) if alone > 10 * lost else (preferred, 0)
 
 
 def by_support(samples: NDArray[np.bool_], seed: int = 0) -> Orientation:

@@ -144,7 +144,7 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         cards.append(
             (
                 f"{novelty['empty'] + novelty['too_small']} of {novelty['n']}",
-                f"samples are not judged: below {novelty['smallest_volume']:.0f} voxels, smaller than 95 % of the data are",
+                f"samples are empty or too small to be judged (below {novelty['smallest_volume']:.0f} voxels, as 5 % of data)",
             )
         )
     if "flagged_share" in novelty:

@@ -81,7 +81,8 @@ def _new(result: dict[str, Any]) -> tuple[str, str, str] | None:
         return None
     reason = next(iter(result["notes"]), "")
     said = reason.partition(": ")[2] or reason
-    return *word, said[:1].upper() + said[1:]
+    meant = " A is the chance that a sample lies farther from the training set than a held-out shape." if "(A " in said else ""
+    return *word, said[:1].upper() + said[1:] + meant
 
 
 def _features(result: dict[str, Any]) -> tuple[str, str, str] | None:

@@ -14,9 +14,9 @@ Shapes as they were drawn, by a rule stated above each sheet: nothing is picked 
 Does G copy its training shapes? Each sample's distance to the nearest training shape is set against the same distance of
 held-out shapes, which G never saw: under L1 and Jaccard, in place, over every shift and turn (aligned), and with both shapes
 peeled to equal size, which finds thickened and noisy copies. An honest sampler is as far away as they are: A near 0.5, and 5 %
-of its samples nearer than 95 % of the held-out shapes. Far more, or exact copies, speak of copying. A well above 0.5 means
-unlike the data: look at the shapes before calling it novel. Canaries are copies made on purpose: what the check does not flag
-of them it would not see in the samples either."""),
+of its samples nearer than 95 % of the held-out shapes. Far more, or exact copies, speak of copying; values of A well above 0.5
+of shapes unlike the data: look at them before calling them novel. Canaries are copies made on purpose: what the check does not
+flag of them it would not see in the samples either."""),
     ("compare", "Generated against real", "figures", """
 Each measure is taken of equally many generated shapes, real (training) shapes, copies of the mean
 shape, and noise, against the same held-out shapes. Read a value beside the one of real shapes: that is what a perfect generator
@@ -38,7 +38,7 @@ What lies between the samples. Along a path no single step should make most of t
 the training shapes as the ends: jumps from one training shape to the next are what a generator does that learned by heart. An
 attribute moves all the way (1) where the difference of two mean latents, added to other samples, changes them by as much as the
 two groups differ. Recovery looks for real shapes in the latent space: training shapes found far better than held-out ones
-(A well above 0.5) speak of memorising; G's own samples are the control, which the search must find."""),
+(values of A well above 0.5) speak of memorising; G's own samples are the control, which the search must find."""),
     ("curves", "Training curves", "figures", """
 Means over the last tenth of training. D learns only while its accuracy is at most the gate, so its share of updates tells
 how far ahead of G it is; a D that is never updated, beside a G whose occupancy leaves the data's, is a deadlock."""),

@@ -21,7 +21,7 @@ from gan3d_eval.set_metrics import jensen_shannon, kolmogorov_smirnov
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["FEATURE_MEASURES", "FITTED", "MAIN", "MAIN_FEATURES", "MEASURES", "Reference", "measure", "told_apart"]
+__all__ = ["FEATURE_MEASURES", "FITTED", "MAIN", "MAIN_FEATURES", "MEASURES", "TOLD", "Reference", "measure", "told_apart"]
 
 Floats = NDArray[np.float64]
 DISTANCES = ("l1", "jaccard", "chamfer")
@@ -42,6 +42,8 @@ FEATURE_MEASURES = (
 MAIN = ("valid", "coverage_l1", "one_nna_gen_l1", "one_nna_ref_l1", "mmd_jaccard", "jsd")
 """What is shown where there is no room for all."""
 MAIN_FEATURES = ("fd_infinity", "kid", "precision", "recall", "vendi")
+TOLD = ("one_nna_gen_l1", "one_nna_ref_l1")
+"""Both halves of 1-NNA, by which runs are put in order."""
 FITTED = ("fd_infinity",)
 """Measures that come as value, low, high rather than as one value a draw."""
 INSIDE = (0.01, 0.99)
@@ -167,4 +169,4 @@ def told_apart(rows: pd.DataFrame) -> pd.Series[float]:
 
     Their mean will not do: noise has 0 on its own shapes and 1 on real ones.
     """
-    return rows[["one_nna_gen_l1", "one_nna_ref_l1"]].sub(0.5).abs().max(axis=1, skipna=False)
+    return rows[list(TOLD)].sub(0.5).abs().max(axis=1, skipna=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def sheet(
     paper = paper or Paper()
     lines = max(caption.count("\n") + 1 if caption else 0 for _, caption, _ in tiles)
     high, columns = tile + lines * LINE + 8, min(columns, len(tiles))
-    width = columns * tile + 2 * MARGIN
+    width = 2 * MARGIN + max(columns * tile, _wide(title, 20, "bold"), _wide(notes, 12))
     height = HEAD + -(-len(tiles) // columns) * high + (FOOT if notes else MARGIN)
     page = Figure(figsize=(width / DPI, height / DPI), dpi=DPI * paper.scale)
 
@@ -73,6 +74,15 @@ def sheet(
         for j, text in enumerate(caption.split("\n")):
             write(left + tile / 2, top + tile + j * LINE, text, 12, color=FAINT, ha="center")
     return _save(page, path, paper.transparent)
+
+
+def _wide(text: str, size: int, weight: str = "normal") -> int:
+    """Pixels of the layout that a line takes, so that a sheet of few shapes does not cut it."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return math.ceil(TextPath((0, 0), text, size, prop=font).get_extents().width) + 8 if text else 0
 
 
 def _save(page: Any, path: Path, transparent: bool) -> Path:

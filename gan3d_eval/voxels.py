@@ -176,8 +176,9 @@ class VoxelSet:
             The directory, or one of its three files, is missing, truncated, or contradicts the others.
         """
         if not (path / "dataset.json").is_file():
-            target = "DATASET_DIR" if path.is_file() else path
-            raise VoxelError(f"{path} is no dataset directory; make one with: python cli.py prepare SRC {target}")
+            found = "is a run directory, no dataset" if (path / "run.json").is_file() else "is no dataset directory"
+            target, found = ("DATASET_DIR", found) if path.exists() else (path, "does not exist")
+            raise VoxelError(f"{path} {found}; python cli.py prepare SRC {target} makes a dataset")
         info = read_json(path / "dataset.json", VoxelError)
         if info.get("format") != DATASET_FORMAT:
             raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")

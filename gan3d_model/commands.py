@@ -81,13 +81,14 @@ def train(
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.voxels import VoxelSet
     from gan3d_model.config import RECIPES, TrainConfig, load_toml
+    from gan3d_model.runs import check_resume, config_of, create_run
 
     if run_dir and (classes or recipe or runs or out):
         raise click.UsageError("--resume goes on with the run's own: it takes no --class, --recipe, --runs or --out")
     run, recipe = RunDir.open(run_dir) if run_dir else None, recipe or "slides"
     dataset, stops = VoxelSet.open(dataset_dir), split(stop_on)
     if run:
-        base = TrainConfig.from_dict(run.config(), str(run_dir))
+        base = config_of(run)
     else:
         base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), RECIPES[recipe])
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
@@ -95,7 +96,6 @@ def train(
     chosen = run.meta["dataset"]["classes"] if run else list(classes)
     shapes = dataset.select(chosen, "train")
     from gan3d_model import train as training
-    from gan3d_model.runs import check_resume, create_run
     from gan3d_model.team import gather_team
 
     with gather_team(device) as (team, device):  # one process, or those that torchrun started

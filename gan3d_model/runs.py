@@ -14,7 +14,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, new_run_id, p
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["alone", "check_fit", "check_resume", "check_space", "create_run", "total_steps"]
+__all__ = ["alone", "check_fit", "check_resume", "check_space", "config_of", "create_run", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -68,15 +68,19 @@ def create_run(
     return run
 
 
+def config_of(run: RunDir) -> TrainConfig:
+    """What `run` was trained with; ConfigError if it was imported, and cannot be resumed."""
+    if run.meta["status"] == "imported":
+        raise ConfigError(f"{run.path} was imported: how it was trained is unknown, so it cannot be resumed; train a new run")
+    return TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
+
+
 def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     """ConfigError, naming each difference, where `run` cannot go on with `config` and `shapes`, or has nothing left to do.
 
     One that took its last step and was killed before it drew the evaluation set has that left.
     """
-    if run.meta["status"] == "imported":
-        raise ConfigError(f"{run.path} was imported: how it was trained is unknown, so it cannot be resumed; train a new run")
-    old = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
-    if changed := old.differences(config):
+    if changed := config_of(run).differences(config):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")

@@ -16,6 +16,8 @@ from gan3d_model.data.commands import voxelizer, voxelizer_options
 
 __all__ = ["bench", "demo", "study", "view"]
 
+COUNT = click.IntRange(min=1)
+
 
 @click.command()
 @click.argument("source", type=PathArg)
@@ -158,46 +160,46 @@ def benchmark(module: str) -> Callable[[Callable[[], None]], click.Command]:
 
 @benchmark("bench")
 @click.option("--dataset", type=PathArg, help="Shapes to use, at 32³ (voxels doubled) or 64³.  [default: random bits]")
-@click.option("--n-gen", default=1000, help="Samples.")
-@click.option("--n-train", default=3991, help="Training shapes.")
-@click.option("--n-test", default=100, help="Held-out shapes.")
-@click.option("--repeats", default=3, help="Timed repeats of each.")
+@click.option("--n-gen", type=COUNT, default=1000, help="Samples.")
+@click.option("--n-train", type=COUNT, default=3991, help="Training shapes.")
+@click.option("--n-test", type=COUNT, default=100, help="Held-out shapes.")
+@click.option("--repeats", type=COUNT, default=3, help="Timed repeats of each.")
 def bench_nn_check() -> None:
     """The whole novelty check against a bare faiss search, at 64³."""
 
 
 @benchmark("bench")
 @click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
-@click.option("-n", default=500, help="Held-out shapes to search for.")
+@click.option("-n", type=COUNT, default=500, help="Held-out shapes to search for.")
 @click.option("--shift", default=2, help="Voxels along each axis.")
-@click.option("--repeats", default=1, help="Timed repeats of each.")
+@click.option("--repeats", type=COUNT, default=1, help="Timed repeats of each.")
 def bench_alignment() -> None:
     """Neighbours over every shift, against faiss. Bits of whole lines are counted; faiss searches once a shift."""
 
 
 @benchmark("bench_eval")
 @click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
-@click.option("-n", default=500, help="Samples, and held-out shapes.")
-@click.option("--draws", default=1000, help="Draws of compare.")
-@click.option("--mapped", default=8000, help="Shapes at 64³ of a file that is searched through a memory map.")
+@click.option("-n", type=COUNT, default=500, help="Samples, and held-out shapes.")
+@click.option("--draws", type=COUNT, default=1000, help="Draws of compare.")
+@click.option("--mapped", type=COUNT, default=8000, help="Shapes at 64³ of a file that is searched through a memory map.")
 def bench_eval() -> None:
     """nn-check and compare, cold and cached. Their memory, and the search of data larger than memory."""
 
 
 @benchmark("bench_voxelize")
 @click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
-@click.option("-r", "--resolution", default=64)
-@click.option("--repeats", default=3, help="Timed repeats of each.")
+@click.option("-r", "--resolution", type=COUNT, default=64)
+@click.option("--repeats", type=COUNT, default=3, help="Timed repeats of each.")
 def bench_voxelize() -> None:
     """The exact voxeliser against trimesh and Open3D. The latter where it is installed; and the whole pipeline."""
 
 
 @benchmark("bench_train")
-@click.option("-r", "--resolution", default=64)
-@click.option("--base-channels", default=64)
-@click.option("--batch", default=8, help="Shapes per batch.")
-@click.option("--steps", default=2, help="Steps in a repeat.")
-@click.option("--repeats", default=3, help="Timed repeats of each.")
+@click.option("-r", "--resolution", type=COUNT, default=64)
+@click.option("--base-channels", type=COUNT, default=64)
+@click.option("--batch", type=COUNT, default=8, help="Shapes per batch.")
+@click.option("--steps", type=COUNT, default=2, help="Steps in a repeat.")
+@click.option("--repeats", type=COUNT, default=3, help="Timed repeats of each.")
 @click.option(
     "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", help="Of ours.", show_default=True
 )
@@ -207,17 +209,17 @@ def bench_train() -> None:
 
 
 @benchmark("bench")
-@click.option("--batch", default=8, help="Shapes per batch.")
-@click.option("--repeats", default=7, help="Timed repeats of each.")
+@click.option("--batch", type=COUNT, default=8, help="Shapes per batch.")
+@click.option("--repeats", type=COUNT, default=7, help="Timed repeats of each.")
 def bench_layers() -> None:
     """Our one-channel layers against PyTorch's own. Forward and backward."""
 
 
 @benchmark("bench")
-@click.option("-r", "--resolution", default=64)
-@click.option("--base-channels", default=64)
-@click.option("--batch", default=4, help="Shapes per batch.")
-@click.option("--repeats", default=5, help="Timed repeats of each.")
+@click.option("-r", "--resolution", type=COUNT, default=64)
+@click.option("--base-channels", type=COUNT, default=64)
+@click.option("--batch", type=COUNT, default=4, help="Shapes per batch.")
+@click.option("--repeats", type=COUNT, default=5, help="Timed repeats of each.")
 def bench_precision() -> None:
     """float32 against bfloat16 on this CPU."""
 
@@ -245,8 +247,8 @@ def bench_all(context: click.Context, dataset: Path, meshes: Path | None) -> Non
 
 @benchmark("bench_human")
 @click.argument("run_dir", type=PathArg)
-@click.option("--raters", default=50, help="At once.")
-@click.option("--answers", default=40, help="Of each.")
+@click.option("--raters", type=COUNT, default=50, help="At once.")
+@click.option("--answers", type=COUNT, default=40, help="Of each.")
 @click.option("--think", default=0.0, help="Seconds from a shape to its answer.")
 def bench_human() -> None:
     """Many raters at once on the server of a study. Latency, and whether every answer is stored, once."""

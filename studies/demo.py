@@ -52,7 +52,7 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     embed = Embedding(extractor.name, extractor.sha256, extractor.of)
     say("3/4 checking the samples against training and held-out shapes, and comparing them with real ones")
     check_novelty(case, say, embed=embed)
-    compare_sets(case, embed=embed)
+    compare_sets(case, say, embed=embed)
     run.write_result(curves(run))
     say("4/4 drawing")
     try:

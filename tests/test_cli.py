@@ -139,7 +139,10 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
 
 
 @pytest.mark.parametrize(("arguments", "code", "line"), [
-    (["train", "NOTHING"], 1, "is no dataset directory; make one with: python cli.py prepare"),
+    (["train", "NOTHING"], 1, "does not exist; python cli.py prepare SRC"),
+    (["train", "RUN"], 1, "is a run directory, no dataset; python cli.py prepare SRC DATASET_DIR makes a dataset"),
+    (["bench", "layers", "--repeats", "0"], 2, "0 is not in the range x>=1"),
+    (["nn-check", "RUN", "--shift", "16"], 1, "a shift of 16 voxels does not fit into 16³; expected 0 … 15"),
     (["train", "DATA", "--class", "boat"], 1, "no class boat in dataset furniture; it has sofa, table"),
     (["train", "DATA", "--resolution", "32"], 1, "the dataset has resolution 16, but the config says 32"),
     (["train", "DATA", "--batch-size", "4000"], 1, "fewer than one batch"),
@@ -158,8 +161,8 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["import-run", "GRIDS", "NEW", "--threshold", "nan"], 1, "threshold nan"),
     (["import-run", "GRIDS", "NEW", "--class", "sofa"], 1, "--class needs --dataset"),
     (["prepare", "MESHES", "MESHES", "-r", "16", "--force"], 1, "holds the source"),
-    (["train", "MESHES"], 1, "is no dataset directory; make one with"),
-    (["train", "DATA", "--resume", "IMPORTED"], 1, "config.json is missing"),
+    (["train", "MESHES"], 1, "is no dataset directory; python cli.py prepare SRC"),
+    (["train", "DATA", "--resume", "IMPORTED"], 1, "was imported: how it was trained is unknown"),
     (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
     (["prepare", "DATA", "DATA", "-r", "32"], 1, "is a dataset already"),
     (["prepare", "MESHES", "DATA", "-r", "32"], 1, "already exists"),

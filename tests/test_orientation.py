@@ -86,6 +86,28 @@ def test_a_pose_is_a_turn_where_a_mirror_image_would_do_as_well():
     assert by_training_set(y_up, train).pose == given(None, "y").pose
 
 
+@pytest.mark.parametrize("axes", ["zyx", "xz-y", "x-yz", "xyz"])
+def test_copies_of_training_shapes_tell_mirror_images_apart(axes):
+    grids = chairs(40)
+    for grid in grids:
+        grid[3, 3, 3] = True  # on one side, so that no mirror image is the same shape
+    train = VoxelSet.from_grids(grids)
+    samples = inverse(given(axes, None).pose)(grids[:30])
+    found = by_training_set(samples, train)
+    assert str(found.pose) == axes
+    assert axes == "xyz" or "in no other way 30 of 30 samples equal training shapes" in found.evidence
+
+
+def test_who_copies_mirror_images_as_well_tells_nothing_by_copies():
+    grids = chairs(40)
+    for grid in grids:
+        grid[3, 3, 3] = True
+    both = np.concatenate([grids[:20], grids[20:, ::-1]])
+    found = by_training_set(both, VoxelSet.from_grids(grids))
+    assert found.pose == AS_THEY_LIE
+    assert "equal training shapes" not in found.evidence
+
+
 @pytest.mark.parametrize("shift", [(0, 1, 0), (2, 1, 0), (0, 0, 3), (-2, -2, 2)])
 def test_where_in_the_grid_shapes_stand_tells_no_pose(shift):
     train = VoxelSet.from_grids(np.pad(chairs(60, 1), ((0, 0), *[(4, 4)] * 3)))

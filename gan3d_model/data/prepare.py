@@ -69,8 +69,9 @@ def prepare(
     _refuse(source, target, force, fix)
     with alone(target):
         if source.is_file() and suffix_of(source.name) in {".npz", ".npy", ".npy.gz", ".mat"}:
-            if pattern != "*":
-                raise VoxelError(f"{source} is one file of arrays: --pattern is for folders and archives")
+            if pattern != "*" or scheduler:
+                option = "--scheduler" if scheduler else "--pattern"
+                raise VoxelError(f"{source} is one file of arrays: {option} is for folders and archives")
             parts, facts = _from_arrays(source, target, how, classes, names, say)
         else:
             if names:
@@ -105,9 +106,9 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
         raise VoxelError(f"{target} holds the source {source}; choose another name for the dataset")
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
         raise VoxelError(f"{target} lies in the source {source}, whose shapes it would join; choose another place")
-    refuse_target(target, "dataset.json", force)
     if unknown := sorted(set(fix) - set(FIXES)):
         raise VoxelError(f"no fix {', '.join(unknown)}; there are {', '.join(FIXES)}")
+    refuse_target(target, "dataset.json", force)
 
 
 # --- two kinds of sources -------------------------------------------------------------------------------------------------
