@@ -98,7 +98,7 @@ def draw(run: RunDir, rows: pd.DataFrame, shown: dict[str, VoxelSet], label: str
             picture = OffsetImage(image, zoom=0.5)
             axis.add_artist(AnnotationBbox(picture, tuple(rows.loc[row, ["x", "y"]]), frameon=False, pad=0))
         axis.set(xlabel=label, xticks=[], yticks=[])
-        axis.legend(frameon=True, framealpha=0.9, edgecolor="none", loc="upper right", markerscale=2).set_zorder(10)
+        axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shown), markerscale=2)  # above the map
     return path
 
 
