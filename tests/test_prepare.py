@@ -278,7 +278,7 @@ def test_meshes_are_taken_and_voxels_beside_them_passed_over_with_a_word(tmp_pat
     said = []
     shapes = prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=said.append)
     assert shapes.table["source"].tolist() == ["sofa/train/sofa_0001.off"]
-    assert said[0] == "takes 1 meshes; 1 files of another kind beside them are passed over"
+    assert said[0] == "takes 1 meshes; passed over beside them, of another kind: 1"
     only = prepare(tmp_path / "m", tmp_path / "e", Voxelizer(8), pattern="*.mat", say=quiet)
     assert only.table["source"].tolist() == ["sofa/train/sofa_0001.mat"]
 

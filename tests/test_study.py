@@ -190,7 +190,7 @@ def test_a_study_of_data_says_once_that_it_needs_some(tmp_path, cli):
     assert done.exit_code == 1
     assert done.stderr == "error: accuracy_gate needs a data set: study run accuracy_gate DATASET\n"
     done = cli("study", "run", "accuracy_gate", tmp_path / "nowhere", "--out", tmp_path)
-    assert done.stderr.startswith(f"error: {tmp_path / 'nowhere'} is no dataset directory")
+    assert done.stderr.startswith(f"error: {tmp_path / 'nowhere'} does not exist")
     assert done.stderr.count("\n") == 1
 
 

@@ -108,6 +108,8 @@ def prepare(
     leaking = int(shapes.table["flags"].str.contains("leaks").sum())
     if leaking:
         say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
+    if check:
+        say("audit …")
     found = findings(verb(shapes)[0]) if check else []
     for finding in found:
         say(f"audit: {finding}")
@@ -201,5 +203,5 @@ def export(
     skipped = (
         f"; {len(shapes) - len(paths)} empty shapes have no mesh" if how["kind"] != "npz" and len(paths) < len(shapes) else ""
     )
-    say(f"wrote {len(paths)} files{skipped}")
+    say(f"files written: {len(paths)}{skipped}")
     click.echo(folder)

@@ -121,7 +121,7 @@ def _from_files(
     """Convert a tree of files on all cores, in the order of class, split and name."""
     found = Source.find(source, pattern, classes)
     if found.passed_over:
-        say(f"takes {len(found.items)} {found.kind}; {found.passed_over} files of another kind beside them are passed over")
+        say(f"takes {len(found.items)} {found.kind}; passed over beside them, of another kind: {found.passed_over}")
     inner = None
     if found.kind == "voxels":
         _refuse_mesh_settings(source, how)
