@@ -1,13 +1,14 @@
 """What does the novelty check catch, under which distance, and from how many shapes on?
 
-Honest samples, copies of eight kinds, noise and the mean shape are given to the check's own calibration and verdict, n of them
-against n held-out shapes. All shapes of the data set are split anew for each seed, whatever split they came with: so held-out
+Honest samples, copies of eight kinds, noise and the mean shape are given to the check's own calibration and verdict, as many of
+them as of held-out shapes, and many against few. All shapes of the data set are split anew for each seed, whatever split they came with: so held-out
 shapes and honest samples are draws from one distribution, and a verdict on the latter is a false alarm.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ from studies.study import Cell, Measure, Study, Task
 __all__ = ["STUDY", "detected"]
 
 VERB = "novelty-power"
-NUMBERS = (20, 50, 100, 200, 500)
+SIZES = ((20, 20), (50, 50), (100, 100), (200, 200), (500, 500), (500, 50), (500, 20))
+"""Samples, and held-out shapes."""
+BETTER: dict[tuple[int, int], Literal["high"]] = {(50, 50): "high", (500, 500): "high"}
+"""Which are compared."""
 POOL = {"smoke": 30, "cpu": 630, "gpu": 630, "paper": 630}
 """Shapes of each kind that are drawn from: more than the largest n, for some are too small to be judged, and some that are held
 out are no null, being moved copies."""
@@ -68,13 +72,13 @@ def power(task: Task) -> None:
     sizes = {f"{kind} shapes": min(map(len, gen.values())), f"{NULL} shapes": min(map(len, null.values()))}
     values: dict[str, float] = {"n": len(gen[names[0]])}
     absent: dict[str, str] = {}
-    for n in NUMBERS:
-        if short := [f"{size} {what}" for what, size in sizes.items() if size < n]:
-            absent[f"detected_{n}"] = f"only {short[0]} that can be judged"
+    for size in SIZES:
+        if short := [f"{there} {what}" for (what, there), n in zip(sizes.items(), size, strict=True) if there < n]:
+            absent[column(size)] = f"only {short[0]} that can be judged"
             continue
-        draws = DRAWS[task.scale] if min(sizes.values()) > n else 1
-        found = [detected(gen, null, n, [task.seed, n, i], which == WHOLE) for i in range(draws)]
-        values[f"detected_{n}"] = float(np.mean(found))
+        draws = DRAWS[task.scale] if tuple(sizes.values()) != size else 1
+        found = [detected(gen, null, size, [task.seed, *size, i], which == WHOLE) for i in range(draws)]
+        values[column(size)] = float(np.mean(found))
     if which != WHOLE and all(sizes.values()):
         whole = calibrate(gen[which], null[which], 0, task.seed).values
         values |= {key: whole[key] for key in ("a_far", "flagged_share")}
@@ -85,8 +89,14 @@ def power(task: Task) -> None:
     write_json(task.path / "results" / f"{VERB}.json", result.to_dict())
 
 
-def detected(gen: Distances, null: Distances, n: int, seed: list[int], exact: bool) -> bool:
-    """Whether n samples, drawn without replacement, are called copying against n held-out shapes.
+def column(size: tuple[int, int]) -> str:
+    """Name of a column: `detected_50`, `detected_500_against_20`."""
+    n, m = size
+    return f"detected_{n}" if n == m else f"detected_{n}_against_{m}"
+
+
+def detected(gen: Distances, null: Distances, size: tuple[int, int], seed: list[int], exact: bool) -> bool:
+    """Whether so many samples, drawn without replacement, are called copying against so many held-out shapes.
 
     Parameters
     ----------
@@ -95,14 +105,14 @@ def detected(gen: Distances, null: Distances, n: int, seed: list[int], exact: bo
     exact : bool
         Whether exact copies count as such, too, as in the whole check.
     """
-    random = np.random.default_rng(seed)
+    random, (n, m) = np.random.default_rng(seed), size
     drawn = random.permutation(len(next(iter(gen.values()))))[:n]
     found: dict[str, Calibrated] = {}
     for name in gen:
-        held = null[name][random.permutation(len(null[name]))[:n]]
+        held = null[name][random.permutation(len(null[name]))[:m]]
         found[name] = calibrate(gen[name][drawn], held, BOOTSTRAP, seed[0])
     copies = int((gen["l1"][drawn] == 0).sum()) if exact else 0
-    return verdict(found, n, copies, (0, n))[0] == "copying"
+    return verdict(found, n, copies, (0, m))[0] == "copying"
 
 
 STUDY = Study(
@@ -110,9 +120,12 @@ STUDY = Study(
     question="Which copies does nn-check catch, under which distance, and from how many shapes on?",
     cells={f"{kind}-{which}": Cell(options=(kind, which)) for kind in KINDS for which in (*DISTANCES, WHOLE)},
     verbs={VERB: ()},
-    columns={key: (VERB, key) for key in ("n", *(f"detected_{n}" for n in NUMBERS), "a_far", "flagged_share")},
+    columns={key: (VERB, key) for key in ("n", *map(column, SIZES), "a_far", "flagged_share")},
     measures=(
-        *(Measure(f"n = {n}", f"detected_{n}", "{:.2f}", "high" if n in (50, 500) else "") for n in NUMBERS),
+        *(
+            Measure(f"n = {n}" if n == m else f"{n} against {m}", column((n, m)), "{:.2f}", BETTER.get((n, m), ""))
+            for n, m in SIZES
+        ),
         Measure("A", "a_far"),
         Measure("p ≤ 0.05 singly", "flagged_share"),
     ),

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gan3d_eval.calibration import Calibrated, _resampled, authenticity, c_t, calibrate, copied, mann_whitney, p_values, verdict
+from gan3d_eval.calibration import (
+    Calibrated,
+    _resampled,
+    authenticity,
+    by_chance,
+    c_t,
+    calibrate,
+    copied,
+    mann_whitney,
+    p_values,
+    verdict,
+)
 from gan3d_eval.canaries import CANARIES, COPIES, canaries
 from gan3d_eval.cells import cells
 from gan3d_eval.voxels import VoxelSet
@@ -30,10 +41,10 @@ def test_the_verdict_has_two_sides(shift, expected):
     assert judged(random.normal(10 + shift, 1, 300), random.normal(10, 1, 150)) == expected
 
 
-def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged=(0.03, 0.08), q=(0.9,), others=0):
+def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged_p=0.4, q=(0.9,), others=0):
     """Verdict and reasons where one distance says this, and `others` say nothing."""
-    one = Calibrated({"a_far": a, "flagged_share": share}, {}, far, flagged, np.array(q), np.array(q))
-    calm = Calibrated({"a_far": 0.5, "flagged_share": 0.05}, {}, (0.4, 0.6), (0.03, 0.08), np.ones(1), np.ones(1))
+    one = Calibrated({"a_far": a, "flagged_share": share}, {}, far, flagged_p, np.array(q), np.array(q))
+    calm = Calibrated({"a_far": 0.5, "flagged_share": 0.05}, {}, (0.4, 0.6), 0.4, np.ones(1), np.ones(1))
     found, reasons = verdict({"l1": one} | {f"other{i}": calm for i in range(others)}, 100, 0, (0, 100))
     return f"{found}: {'; '.join(reasons)}"
 
@@ -46,8 +57,9 @@ def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged=(0.03, 0.08), q=(0.9,), othe
     ({"q": (0.05, 0.9)}, "copying: under l1 up to 1 samples"),
     ({"q": (0.05, 0.9), "others": 1}, "no-evidence"),  # two tests, each at half the level
     ({"q": (0.025, 0.9), "others": 1}, "copying"),
-    ({"share": 0.2, "flagged": (0.11, 0.3)}, "copying: under l1 up to 20 % are nearer"),
-    ({"share": 0.2, "flagged": (0.10, 0.3)}, "no-evidence"),
+    ({"share": 0.2, "flagged_p": 0.005}, "copying: under l1 up to 20 % are nearer"),
+    ({"share": 0.2, "flagged_p": 0.006}, "no-evidence"),
+    ({"share": 0.1, "flagged_p": 0.001}, "no-evidence"),
     ({"a": 0.64, "far": (0.51, 0.8)}, "far-from-data: under l1 .*A up to 0.64"),
     ({"a": 0.63, "far": (0.51, 0.8)}, "no-evidence"),
     ({"a": 0.64, "far": (0.50, 0.8)}, "no-evidence"),
@@ -128,6 +140,19 @@ def test_honest_samplers_are_seldom_accused_and_held_out_shapes_flagged_at_their
         flagged.append((p_values(gen, null) <= 0.05).mean())
     assert accused <= 10
     assert 0.03 <= np.mean(flagged) <= 0.07
+
+
+@pytest.mark.parametrize("n_null", [20, 39, 100])
+def test_the_chance_of_flagged_samples_counts_that_the_null_is_drawn_too(n_null):
+    """As often as simulated; and five hundred samples against twenty held-out shapes accuse nobody once in forty times."""
+    random, n = np.random.default_rng(0), 500
+    flagged = [int((p_values(random.random(n), random.random(n_null)) <= 0.05).sum()) for _ in range(2000)]
+    for most in (30, 60, 100):
+        chance = by_chance(most, n, n_null)
+        assert np.mean(np.array(flagged) >= most) == pytest.approx(chance, abs=4 * np.sqrt(chance / 2000) + 0.002)
+    assert by_chance(0, n, n_null) == 1 == by_chance(3, n, 18)  # of eighteen none can be flagged
+    accused = [judged(random.gamma(4, 100, n), random.gamma(4, 100, n_null), seed=i) == "copying" for i in range(200)]
+    assert np.mean(accused) <= 0.06
 
 
 def test_c_t_averages_over_cells_with_enough_samples():

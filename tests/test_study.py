@@ -17,7 +17,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from studies import tables
 from studies.commands import STUDIES
-from studies.novelty_power import detected
+from studies.novelty_power import SIZES, column, detected
 from studies.runner import command_of, run
 from studies.study import COMPARED, SCALES, VERBS, Cell, Measure, Scale, Study, Task
 from studies.tables import NOT_RUN, collect, fill_page, markdown, publish, published
@@ -307,10 +307,10 @@ def test_a_stray_vertex_shrinks_what_polygon2voxel_makes_and_leaves_exact_voxels
 def test_copies_are_detected_and_honest_samples_are_not():
     random = np.random.default_rng(0)
     held, same, near = random.normal(10, 1, 200), random.normal(10, 1, 200), random.normal(5, 1, 200)
-    assert detected({"l1": near}, {"l1": held}, 50, [0], exact=False)
-    assert not detected({"l1": same}, {"l1": held}, 50, [0], exact=False)
+    assert detected({"l1": near}, {"l1": held}, (50, 50), [0], exact=False)
+    assert not detected({"l1": same}, {"l1": held}, (50, 50), [0], exact=False)
     same[:] = np.where(np.arange(200) < 100, 0, same)
-    assert detected({"l1": same}, {"l1": held}, 50, [0], exact=True)
+    assert detected({"l1": same}, {"l1": held}, (50, 50), [0], exact=True)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
     publish(study, "smoke", tmp_path / "runs", tmp_path)
     rows = pd.read_csv(tmp_path / "results" / f"{name}-smoke.csv")
     assert list(dict.fromkeys(rows["cell"])) == list(study.cells)
-    missing = {f"detected_{n}" for n in (50, 100, 200, 500)} if name == "novelty_power" else set()
+    missing = {column(size) for size in SIZES[1:]} if name == "novelty_power" else set()
     assert set(study.columns) - set(rows.dropna(axis=1, how="all")) <= missing | {
         "accuracy_without_leaks",
         "a_far",
