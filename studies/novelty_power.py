@@ -1,8 +1,9 @@
 """What does the novelty check catch, under which distance, and from how many shapes on?
 
-Honest samples, copies of eight kinds, noise and the mean shape are given to the check's own calibration and verdict, as many of
-them as of held-out shapes, and many against few. All shapes of the data set are split anew for each seed, whatever split they came with: so held-out
-shapes and honest samples are draws from one distribution, and a verdict on the latter is a false alarm.
+Honest samples, copies of eight kinds, noise and the mean shape are given to the check's own calibration and verdict, as many
+of them as of held-out shapes, and many against few. All shapes of the data set are split anew for each seed, whatever split
+they came with: so held-out shapes and honest samples are draws from one distribution, and a verdict on the latter is a false
+alarm.
 """
 
 from __future__ import annotations

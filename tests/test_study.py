@@ -15,9 +15,9 @@ import pytest
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
-from studies import tables
+from studies import novelty_power, tables
 from studies.commands import STUDIES
-from studies.novelty_power import SIZES, column, detected
+from studies.novelty_power import SIZES, detected
 from studies.runner import command_of, run
 from studies.study import COMPARED, SCALES, VERBS, Cell, Measure, Scale, Study, Task
 from studies.tables import NOT_RUN, collect, fill_page, markdown, publish, published
@@ -337,7 +337,7 @@ def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
     publish(study, "smoke", tmp_path / "runs", tmp_path)
     rows = pd.read_csv(tmp_path / "results" / f"{name}-smoke.csv")
     assert list(dict.fromkeys(rows["cell"])) == list(study.cells)
-    missing = {column(size) for size in SIZES[1:]} if name == "novelty_power" else set()
+    missing = {novelty_power.column(size) for size in SIZES[1:]} if name == "novelty_power" else set()
     assert set(study.columns) - set(rows.dropna(axis=1, how="all")) <= missing | {
         "accuracy_without_leaks",
         "a_far",
