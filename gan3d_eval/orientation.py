@@ -196,7 +196,9 @@ def _by_copies(some: NDArray[np.bool_], train: VoxelSet, alike: list[int], prefe
     """
     if len(alike) == 1:
         return preferred, 0
-    same = {i: VoxelSet.from_grids(POSES[i](some)).stands_in(train) for i in alike}
+    laid = np.concatenate([VoxelSet.from_grids(POSES[i](some)).packed for i in alike])  # so that `train` is hashed once
+    equal = VoxelSet.from_packed(laid, train.resolution).stands_in(train).reshape(len(alike), len(some))
+    same = dict(zip(alike, equal, strict=True))
     best = max(same, key=lambda i: (same[i].sum(), i == preferred))
     elsewhere = np.any([same[i] for i in alike if i != best], axis=0)
     alone, lost = int((same[best] & ~elsewhere).sum()), int((elsewhere & ~same[best]).sum())

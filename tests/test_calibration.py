@@ -144,7 +144,7 @@ def test_honest_samplers_are_seldom_accused_and_held_out_shapes_flagged_at_their
 
 @pytest.mark.parametrize("n_null", [20, 39, 100])
 def test_the_chance_of_flagged_samples_counts_that_the_null_is_drawn_too(n_null):
-    """As often as simulated; and five hundred samples against twenty held-out shapes accuse nobody once in forty times."""
+    """As often as simulated; and five hundred samples against few held-out shapes are seldom accused."""
     random, n = np.random.default_rng(0), 500
     flagged = [int((p_values(random.random(n), random.random(n_null)) <= 0.05).sum()) for _ in range(2000)]
     for most in (30, 60, 100):
