@@ -220,9 +220,11 @@ def _take_log(entry: Entry, found: Found, kind: str, alone: bool) -> None:
     """A training log; text that is none is passed over."""
     try:
         found.logs[entry.name], left_out = read_log(entry.read(MOST_LOG), kind == "events")
-    except Gan3dError:
-        if kind == "events" or alone:
+    except Gan3dError as fault:
+        if kind == "events":
             raise
+        if alone:
+            raise VoxelError(f"holds no shapes, and {fault}") from None
         found.passed_over += 1
         return
     if left_out:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gan3d_eval.plotting import GENERATED, REAL, figure
@@ -32,8 +33,11 @@ def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     for result in results.values():
         base, _, by = result["protocol"].partition("+")
         features.setdefault(base, set()).add(by)
+    told = {run: [result["values"].get(name) for name in TOLD] for run, result in results.items()}
+    wide = pd.DataFrame(told, list(TOLD), dtype=np.float64).T
     rows = []
-    for run, result in results.items():
+    for run in told_apart(wide).sort_values(kind="stable").index:
+        result = results[run]
         base, values = result["protocol"].partition("+")[0], result["values"]
         same = len(features[base]) == 1
         for measure in [m for m in values if "/" not in m and f"{m}/real" in values and (same or m not in FEATURE_MEASURES)]:
@@ -44,14 +48,8 @@ def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
                     "high": interval.get("high"), "real": values[f"{measure}/real"],
                 }
             )  # fmt: skip
-    return pd.concat([_ordered(part) for _, part in pd.DataFrame(rows).groupby("protocol", sort=False)], ignore_index=True)
-
-
-def _ordered(part: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one protocol, run by run."""
-    wide = part.pivot(index="run", columns="measure", values="value").reindex(columns=TOLD)
-    runs = told_apart(wide).sort_values(kind="stable").index
-    return part.sort_values("run", key=lambda names: names.map({run: i for i, run in enumerate(runs)}), kind="stable")
+    place = {base: i for i, base in enumerate(features)}
+    return pd.DataFrame(rows).sort_values("protocol", key=lambda bases: bases.map(place), kind="stable", ignore_index=True)
 
 
 def table(rows: pd.DataFrame) -> str:

@@ -185,7 +185,7 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
     text += f", by {second:.3f} the next best way" if others else ", in whatever way"
     also = [str(POSES[i]) for i in alike if i != chosen]
     text += f"; equally good: {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
-    text += f"; in no other way {equal} of {len(some)} samples equal training shapes" if equal else ""
+    text += f"; in this way alone {equal} of {len(some)} samples equal training shapes" if equal else ""
     return Orientation(POSES[chosen], "training-set", text, float(r[0, chosen]) - second if others else 0.0)
 
 
@@ -216,10 +216,13 @@ def by_support(samples: NDArray[np.bool_], seed: int = 0) -> Orientation:
     axis, down = int(least[0]), bool(support[0, least[0]] < 0)
     rank_s, rank_u = np.sort(symmetry[0]), np.sort(np.abs(support[0]))
     margins = rank_s[1] - rank_s[0], rank_u[2] - rank_u[1]
-    text = f"mirror symmetry along the axes {_list(symmetry[0])}, support below less above {_list(support[0])}"
+    text = (
+        f"likeness to the mirror image across each axis {_list(symmetry[0])}, the least being up; "
+        f"by how much the low end is broader than the high one {_list(support[0])}"
+    )
     agreed = (least == axis) & (most == axis) & ((support[:, axis] < 0) == down)
     if agreed.mean() < SURE or not agreed[0] or rank_u[2] < SUPPORTS or margins[0] < LESS_SYMMETRIC:
-        return _undecided(f"symmetry and support name no axis as up ({text})")
+        return _undecided(f"mirror images and the ends do not name one axis as up ({text})")
     return Orientation(_named(UP["-" * down + LETTERS[axis]]), "support", text, float(min(margins)))
 
 

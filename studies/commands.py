@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gan3d_eval.command_line import FileArg, PathArg, device_option, say, seed_option
-from gan3d_model.data.commands import voxelizer, voxelizer_options
+from gan3d_model.data.commands import FURNITURE, voxelizer, voxelizer_options
 
 __all__ = ["bench", "demo", "study", "view"]
 
@@ -55,7 +55,7 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
 
 @click.command()
 @click.option("--out", type=PathArg, default=Path("demo"), help="Folder for data and run.")
-@click.option("--class", "category", default="sofa", help="sofa, table, dresser or monitor.")
+@click.option("--class", "category", type=click.Choice(FURNITURE), default="sofa", help="What is built and learned.")
 @click.option("--n-train", default=280, help="Training shapes.")
 @click.option("--n-test", default=70, help="Held-out shapes.")
 @click.option("--epochs", default=40, help="Passes over the training shapes.")

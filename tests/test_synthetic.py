@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from gan3d_eval.run_dir import Gan3dError
+from gan3d_model.data.commands import FURNITURE
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.synthetic import CLASSES, furniture, write_furniture
 from gan3d_model.data.voxelize import Voxelizer, voxelize
@@ -14,6 +15,10 @@ from gan3d_model.data.voxelize import Voxelizer, voxelize
 
 def grid_of(shape):
     return voxelize(Mesh(np.asarray(shape.vertices), np.asarray(shape.faces)), Voxelizer(32)).grid
+
+
+def test_the_command_line_offers_what_there_is():
+    assert set(FURNITURE) == set(CLASSES)
 
 
 @pytest.mark.parametrize("label", CLASSES)

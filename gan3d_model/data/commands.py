@@ -11,7 +11,10 @@ import click
 
 from gan3d_eval.command_line import FileArg, PathArg, force_option, json_option, samples_option, say, seed_option, split
 
-__all__ = ["audit", "describe", "download", "export", "prepare", "synthetic", "voxelizer", "voxelizer_options"]
+__all__ = ["FURNITURE", "audit", "describe", "download", "export", "prepare", "synthetic", "voxelizer", "voxelizer_options"]
+
+FURNITURE = ("dresser", "monitor", "sofa", "table")
+"""What `synthetic` builds: the names of `data.synthetic.CLASSES`, without its heavy imports."""
 
 
 def voxelizer_options(command: Any) -> Any:
@@ -39,7 +42,7 @@ def voxelizer(options: dict[str, Any]) -> Any:
 
 @click.command()
 @click.argument("mesh_dir", type=PathArg)
-@click.option("--class", "classes", multiple=True, help="sofa, table, dresser, monitor; repeat for several, default all.")
+@click.option("--class", "classes", multiple=True, type=click.Choice(FURNITURE), help="Repeat for several.  [default: all]")
 @click.option("--n-train", default=200, help="Training shapes per class.")
 @click.option("--n-test", default=50, help="Test shapes per class.")
 @seed_option
