@@ -17,7 +17,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
-from gan3d_eval.series import MIN_N, draw, intervals_of, judge_each, protocol_of
+from gan3d_eval.series import BY, MIN_N, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.set_measures import told_apart
 from gan3d_eval.voxels import VoxelSet
 
@@ -51,7 +51,7 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
     protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]))
-    return Result(VERB, protocol, inputs, {}, values, intervals, [RULE], absent, seed, started=started), rows
+    return Result(VERB, protocol, inputs, {}, values, intervals, [RULE, BY], absent, seed, started=started), rows
 
 
 def steps_of(run: RunDir) -> dict[float, VoxelSet]:

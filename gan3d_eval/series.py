@@ -17,7 +17,7 @@ from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["COLUMNS", "MIN_N", "draw", "in_words", "intervals_of", "judge_each", "protocol_of"]
+__all__ = ["BY", "COLUMNS", "MIN_N", "draw", "in_words", "intervals_of", "judge_each", "protocol_of"]
 
 MIN_N = 50
 """Fewer samples are not judged: the interval of a 1-NNA of 0.5 would be wider than 0.2."""
@@ -26,6 +26,7 @@ QUALITY = (
     *("n", "valid", "empty", "coverage_l1", "one_nna_l1", "one_nna_gen_l1", "one_nna_ref_l1", "one_nna_chamfer"),
     *("mmd_jaccard", "jsd"),
 )
+BY = "a_far is that under L1 in place; the verdict weighs all distances of nn-check"
 COLUMNS = (*NOVELTY, *QUALITY, "coverage_l1/real", "one_nna_l1/real")
 PANELS = {
     "one_nna_l1": "1-NNA, L1: ½", "coverage_l1": "COV, L1: high", "valid": "Share of valid volume: high",

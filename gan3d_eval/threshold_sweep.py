@@ -16,7 +16,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.run_dir import Result, RunDirError
-from gan3d_eval.series import draw, intervals_of, judge_each, protocol_of
+from gan3d_eval.series import BY, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.voxels import VoxelSet, binarize
 
 __all__ = ["THRESHOLDS", "VERB", "threshold_sweep"]
@@ -54,5 +54,5 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
     return Result(
         VERB, protocol_of(VERB, case, int(values["n"])), inputs, {"thresholds": list(THRESHOLDS)}, values, intervals,
-        seed=seed, started=started,
+        [BY], seed=seed, started=started,
     ), rows  # fmt: skip
