@@ -89,6 +89,8 @@ def _arrays(data: bytes, names: tuple[str, ...], most: int) -> dict[str, NDArray
         if isinstance(found, pyfive.Dataset) and found.dtype.kind in "biuf" and len(found.shape or ()) >= 3:
             sets[name] = found
     known = [name for name in names if name in sets][:1] or list(sets)
+    # of all together: a hundred names may stand for one data set, and each is read by itself
+    check_promise(sum(math.prod(map(int, sets[name].shape)) * sets[name].dtype.itemsize for name in known), len(data), most)
     return {name: _numbers(name, sets[name], data[file.userblock_size :], most) for name in known}
 
 
@@ -97,7 +99,6 @@ def _numbers(name: str, found: Any, data: bytes, most: int) -> NDArray[Any]:
     objects, shape, dtype = found.file._get_dataobjects(found.file._links[name]), tuple(map(int, found.shape)), found.dtype
     if objects.find_msg_type(EXTERNAL) or found.id.layout_class not in {COMPACT, CONTIGUOUS, CHUNKED}:
         raise Gan3dError(f"keeps {name} in other files, which are not opened; copy the data into it")
-    check_promise(math.prod(shape) * dtype.itemsize, len(data), most)
     if found.id.layout_class == CHUNKED:
         return _chunked(name, found, data, most)
     if found.id.layout_class == CONTIGUOUS:

@@ -14,7 +14,18 @@ from typing import BinaryIO
 
 from gan3d_eval.files import Gan3dError
 
-__all__ = ["HDF5", "HDF5_BLOCK", "HEAD", "MOST_NUMBERS", "RESAVE", "check_memory", "check_promise", "check_size", "kind_of"]
+__all__ = [
+    "HDF5",
+    "HDF5_BLOCK",
+    "HEAD",
+    "MOST_NUMBERS",
+    "RESAVE",
+    "SLACK",
+    "check_memory",
+    "check_promise",
+    "check_size",
+    "kind_of",
+]
 
 HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
 """How HDF5 begins, at the front of the file or behind MATLAB's own block."""
@@ -26,7 +37,7 @@ SLACK = 2**16
 USUAL, MOST_UNUSUAL = 500, 2**30
 """Grids pack into a hundredth or so, empty ones into a thousandth; of what packs better than usual, no more bytes than that."""
 MOST_NUMBERS = 2**32
-"""Bytes of grids that are read from one file of a stranger: 16,384 grids of 64³ bytes."""
+"""Bytes of grids that are read from one source of a stranger, all its files together: 16,384 grids of 64³ bytes."""
 RESAVE = (
     "where it was made, save it again: np.save('samples.npy', np.asarray(grids)) for shapes, "
     "torch.save(G.state_dict(), 'G.pt') for weights"
@@ -89,8 +100,8 @@ def check_promise(promised: int, stored: int, most: int = MOST_NUMBERS) -> None:
         raise Gan3dError(f"promises {promised:,} bytes of numbers and has {stored:,}: damaged, or made to fill the memory")
     if promised > most:
         raise Gan3dError(
-            f"holds {promised / 2**30:.1f} GiB of numbers; at most {most / 2**30:.0f} GiB are read from one file: "
-            "save occupancy as bytes or bits, or in several files"
+            f"holds {promised:,} bytes of numbers, {most:,} may still be read (of one source, {MOST_NUMBERS:,}): "
+            "save occupancy as bytes or bits, or choose fewer files with --pattern"
         )
     check_memory(promised)
 

@@ -121,3 +121,17 @@ def test_what_the_reader_does_not_know_is_refused_with_what_to_do():
     data = made(lambda f: f.create_dataset("Volume", data=GRIDS.astype("u1"), chunks=(1, 12, 12, 12)), libver="latest")
     with pytest.raises(VoxelError, match=r"save it again in Matlab with: save\(…, '-v7'\)"):
         read(data)
+
+
+def test_many_names_of_one_data_set_are_believed_no_further_than_one():
+    """A name is 100 bytes of file; what it stands for would be unpacked anew for each."""
+
+    def fill(f):
+        f.create_dataset("a0", data=np.zeros((10, 100, 100), "u1"), compression="gzip", chunks=(10, 100, 100))
+        for number in range(1, 30):
+            f[f"a{number}"] = f["a0"]
+
+    data = made(fill)
+    with pytest.raises(VoxelError, match="holds 3,000,000 bytes of numbers, 200,000 may still be read"):
+        read(data, most=200_000)
+    assert len(read(data, most=3_000_000)) == 30
