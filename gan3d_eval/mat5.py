@@ -66,7 +66,8 @@ def parse_mat5(data: bytes, names: tuple[str, ...], most: int) -> tuple[dict[str
         variables = {variable.name: variable for variable in _variables(data, order)}
         known = [name for name in names if name in variables][:1]
         known = known or [name for name, variable in variables.items() if len(variable.shape) >= 3]
-        arrays = {name: _numbers(variables[name], order, len(data), most) for name in known}
+        check_promise(sum(variables[name].size for name in known), len(data), most)  # together: each is read by itself
+        arrays = {name: _numbers(variables[name], order) for name in known}
     except (struct.error, zlib.error, ValueError, OverflowError) as fault:
         if isinstance(fault, Gan3dError):
             raise
@@ -120,11 +121,10 @@ def _tag(data: bytes, at: int, order: str) -> tuple[int, int, int, int]:
     return first, size, at + 8, at + 8 + size + (-size % 8)
 
 
-def _numbers(variable: _Variable, order: str, stored: int, most: int) -> NDArray[Any]:
+def _numbers(variable: _Variable, order: str) -> NDArray[Any]:
     """The array, in the type in which it is kept."""
     body = variable.body
     if variable.packed:
-        check_promise(variable.size, stored, most)
         body = zlib.decompressobj().decompress(body, variable.size + 8)[8:]
     kind, size, at, _ = _tag(body, variable.at, order)
     if kind not in STORED:

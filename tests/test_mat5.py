@@ -80,3 +80,11 @@ def test_a_file_of_many_megabytes_of_zeros_in_few_bytes_is_not_unpacked():
 def test_what_is_damaged_or_holds_no_grids_is_refused(data, reason):
     with pytest.raises(VoxelError, match=reason):
         read(data)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_may_be_read_holds_for_all_variables_together(compressed):
+    data = saved(compressed, **{f"a{number}": np.zeros((10, 10, 10), np.uint8) for number in range(5)})
+    with pytest.raises(VoxelError, match="may still be read"):
+        read(data, most=1200)
+    assert len(read(data, most=6000)) == 5
