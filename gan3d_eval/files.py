@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import lzma
 import math
 import os
 import re
@@ -49,6 +50,7 @@ UNREADABLE = (
     NotImplementedError,
     RuntimeError,
     SyntaxError,
+    lzma.LZMAError,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,

@@ -9,7 +9,6 @@ import dataclasses
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from fnmatch import fnmatch
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.files import UNREADABLE, Gan3dError
 from gan3d_eval.formats import VoxelError, parse_voxels
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
 from gan3d_eval.logs import read_log
@@ -80,6 +79,15 @@ class Found:
     notes: list[str] = dataclasses.field(default_factory=list)
     passed_over: int = 0
     """Files of kinds that are not looked at."""
+    left: int = dataclasses.field(default_factory=lambda: MOST_NUMBERS)
+    """Bytes of grids that may still be read."""
+
+    def keep(self, name: str, batch: NDArray[Any]) -> None:
+        """Take in what a file holds; Gan3dError if with all that was taken before it is too much. (What is mapped is not.)"""
+        size = 0 if isinstance(batch, np.memmap) else batch.nbytes
+        check_promise(size, size, self.left)
+        self.left -= size
+        self.batches[name] = batch
 
 
 def collect(source: Path, pattern: str = "*", array: str | None = None, readers: Readers | None = None) -> Found:
@@ -104,10 +112,10 @@ def collect(source: Path, pattern: str = "*", array: str | None = None, readers:
             _take(entry, found, array, readers, alone=len(entries) == 1)
         except Gan3dError as fault:
             found.refused[entry.name] = str(fault)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as fault:
-            found.refused[entry.name] = f"cannot be read ({getattr(fault, 'strerror', None) or fault})"
         except MemoryError:
             found.refused[entry.name] = "does not fit into memory"
+        except UNREADABLE as fault:
+            found.refused[entry.name] = f"cannot be read ({getattr(fault, 'strerror', None) or fault})"
     if not (found.batches or found.weights):
         raise VoxelError(_nothing(source, pattern, found, len(entries)))
     return found
@@ -183,7 +191,8 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
         if kind == "pickle":
             raise VoxelError(f"is a Python pickle, which could run anything when read, so it is not read; {RESAVE}")
         if kind in SUFFIX_OF:
-            found.batches[entry.name] = _grids(parse_voxels(stream, SUFFIX_OF[str(kind)], MOST_NUMBERS), array)
+            most = MOST_NUMBERS if kind == "npy" else found.left  # which is mapped where it lies on disk
+            found.keep(entry.name, _grids(parse_voxels(stream, SUFFIX_OF[str(kind)], most), array))
             return
     if kind == "torch7":
         found.weights.append(entry)
@@ -194,7 +203,7 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
     elif kind == "mesh":
         if readers.mesh is None:
             raise VoxelError("is a mesh; say with --resolution (or --dataset) at how many voxels it is to be judged")
-        found.batches[entry.name] = readers.mesh(entry.read(MOST_MESH), PurePosixPath(entry.name).suffix.lower())[None]
+        found.keep(entry.name, readers.mesh(entry.read(MOST_MESH), PurePosixPath(entry.name).suffix.lower())[None])
         found.meshes += 1
     elif alone:
         raise VoxelError("holds no shapes that can be read: it is no .npy, .npz, .mat, .h5, .binvox, .pt, .t7, .zip or mesh")
@@ -213,7 +222,7 @@ def _take_tensors(entry: Entry, found: Found, array: str | None, readers: Reader
     if names & {"weight", "exp_avg"}:
         found.weights.append(entry)
     else:
-        found.batches[entry.name] = _grids(arrays, array)
+        found.keep(entry.name, _grids(arrays, array))
 
 
 def _take_log(entry: Entry, found: Found, kind: str, alone: bool) -> None:

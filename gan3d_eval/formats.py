@@ -26,7 +26,8 @@ __all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix
 
 VOXEL_SUFFIXES = frozenset({".mat", ".binvox", ".npy", ".npz", ".npy.gz"})
 MAT_NAMES = ("Volume", "instance", "voxels")  # the slides', 3DShapeNets', others'
-MAX_SIDE = 1024
+MAX_SIDE = 512
+"""Voxels along an axis of a binvox file: `voxels.MAX_RESOLUTION`, which stands above this module."""
 MOST = 2**40
 """Bytes: no limit but what the file's size can hold and the memory has."""
 
@@ -69,7 +70,7 @@ def parse_voxels(stream: BinaryIO, suffix: str, most: int = MOST) -> dict[str, N
     try:
         stored = check_size(stream, most)
         if suffix == ".binvox":
-            return {"": _parse_binvox(stream.read())}
+            return {"": _parse_binvox(stream.read(), most)}
         if suffix in {".mat", ".h5"}:
             return _parse_mat(stream, most)
         return _parse_numpy(stream, suffix, stored, most)
@@ -125,7 +126,7 @@ def _parse_mat(stream: BinaryIO, most: int) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _parse_binvox(data: bytes) -> NDArray[np.bool_]:
+def _parse_binvox(data: bytes, most: int) -> NDArray[np.bool_]:
     """Occupancy `(d, d, d) bool`, axes x, y, z (P. Min, binvox: run lengths, y fastest, then z, then x)."""
     head, mark, body = data.partition(b"data\n")
     lines = [line.split() for line in head.splitlines()]
@@ -138,6 +139,7 @@ def _parse_binvox(data: bytes) -> NDArray[np.bool_]:
     total, expected = int(runs[:, 1].sum(dtype=np.int64)), int(np.prod(sides[0]))
     if total != expected or len(body) % 2:
         raise VoxelError(f"has runs for {total} voxels; its header promises {expected}: truncated or damaged")
+    check_promise(expected, len(data), most)
     return np.repeat(runs[:, 0] > 0, runs[:, 1]).reshape(sides[0]).transpose(0, 2, 1)
 
 

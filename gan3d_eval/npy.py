@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan3d_eval.files import UNREADABLE, Gan3dError
-from gan3d_eval.trust import check_memory, check_promise, check_size
+from gan3d_eval.trust import SLACK, check_memory, check_promise, check_size
 
 __all__ = ["npy_header", "parse_arrays", "parse_npy", "read_arrays"]
 
@@ -62,6 +62,10 @@ def parse_npy(stream: Any, size: int) -> NDArray[Any]:
     shape, _, dtype = npy_header(stream)
     promised = dtype.itemsize * math.prod(shape)
     check_memory(promised)
+    if dtype.itemsize == 0 or max(shape, default=0) > max(
+        size, SLACK
+    ):  # no bytes are promised, and names for each would be made
+        raise Gan3dError(f"promises an array of {shape} and {dtype.itemsize} bytes each, and has {size:,} bytes")
     if promised > size:
         raise Gan3dError(f"promises {promised:,} bytes of numbers and has {size:,}")
     stream.seek(0)

@@ -218,6 +218,43 @@ def test_what_would_fill_the_memory_is_refused_before_it_is_read(tmp_path, make,
         tracemalloc.stop()
 
 
+def test_the_files_of_a_source_together_may_hold_no_more_than_one_of_them(tmp_path, monkeypatch):
+    """Grids of 512 bytes in an archive: runs, arrays packed once more, meshes. Four fit; what follows is refused by name."""
+    monkeypatch.setattr("gan3d_eval.foreign.MOST_NUMBERS", 4 * 512 + 200)  # an .npz counts with its headers
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, grid in enumerate(GRIDS[:2]):
+            write_binvox(tmp_path / "one.binvox", grid)
+            archive.write(tmp_path / "one.binvox", f"{number}.binvox")
+            np.savez_compressed(tmp_path / "one.npz", grid)
+            archive.write(tmp_path / "one.npz", f"{number + 2}.npz")
+            archive.writestr(f"{number + 4}.off", b"OFF")
+            archive.write(tmp_path / "one.npz", f"{number + 6}.npz")
+    found = collect(tmp_path / "a.zip", readers=Readers(mesh=lambda data, suffix: GRIDS[0]))
+    assert list(found.batches) == ["0.binvox", "1.binvox", "2.npz", "3.npz"]
+    assert list(found.refused) == ["4.off", "5.off", "6.npz", "7.npz"]
+    assert all("200 may still be read" in reason for reason in found.refused.values())
+
+
+def test_what_is_mapped_fills_no_memory_and_is_not_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("gan3d_eval.foreign.MOST_NUMBERS", 1000)
+    for number, grid in enumerate(GRIDS):
+        np.save(tmp_path / f"{number}.npy", grid)
+    assert len(collect(tmp_path).batches) == 5
+
+
+def test_a_damaged_lzma_member_is_refused_and_the_others_are_read(tmp_path):
+    np.save(tmp_path / "a.npy", GRIDS)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.write(tmp_path / "a.npy", "a.npy")
+        archive.write(tmp_path / "a.npy", "b.npy")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[60:70] = bytes(10)
+    (tmp_path / "a.zip").write_bytes(data)
+    found = collect(tmp_path / "a.zip")
+    assert list(found.batches) == ["b.npy"]
+    assert "cannot be read (Corrupt input data)" in found.refused["a.npy"]
+
+
 def test_links_and_pipes_in_a_folder_do_not_hold_it_up(tmp_path):
     np.save(tmp_path / "a.npy", GRIDS)
     os.mkfifo(tmp_path / "b.npy")

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gan3d_eval.formats import VoxelError, parse_voxels, suffix_of, turn_up, write_binvox, write_mat
+from gan3d_eval.formats import MAX_SIDE, VoxelError, parse_voxels, suffix_of, turn_up, write_binvox, write_mat
+from gan3d_eval.voxels import MAX_RESOLUTION
 
 WIDE = np.zeros((70, 70, 70), np.bool_)
 WIDE[10:60, 3:, 5:] = True  # runs far longer than the 255 that a byte counts
@@ -81,6 +82,27 @@ def npy_with_header(shape):
     return stream.getvalue() + b"\0" * 100
 
 
+def of_nothing(descr, shape):
+    """Numbers of no bytes, or rows of no numbers: as many as one likes, and none is missing from the file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def zipped(data):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", data)
+    return stream.getvalue()
+
+
+def damaged_lzma():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.npy", npy_with_header((100,)))
+    return stream.getvalue().replace(stream.getvalue()[60:70], bytes(10))
+
+
 def npz_bomb():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -97,7 +119,7 @@ def pickled():
 @pytest.mark.parametrize(("data", "suffix", "reason"), [
     (b"", ".binvox", "no binvox file"),
     (b"#binvox 1\ndim 2 2\ndata\n\0\x08", ".binvox", "dimensions"),
-    (b"#binvox 1\ndim 2 2 99999\ndata\n\0\x08", ".binvox", "from 1 to 1024"),
+    (b"#binvox 1\ndim 2 2 99999\ndata\n\0\x08", ".binvox", "from 1 to 512"),
     (b"#binvox 1\ndim 2 2 2\ndata\n\0\x07", ".binvox", "runs for 7 voxels; its header promises 8"),
     (b"#binvox 1\ndim 2 2 two\ndata\n\0\x08", ".binvox", "is damaged, or no .binvox"),
     (b"hello", ".mat", "no MATLAB file of version 6 or 7"),
@@ -105,6 +127,10 @@ def pickled():
     (b"hello", ".npy", "is damaged, or no .npy"),
     (b"PK\x03\x04hello", ".npz", "is damaged, or no .npz"),
     (npy_with_header((10**6, 10**6, 10**6)), ".npy", "promises 1,000,000,000,000,000,000 bytes of numbers and has 228"),
+    (of_nothing("<U0", (10**12,)), ".npy", r"promises an array of \(1000000000000,\) and 0 bytes each"),
+    (zipped(of_nothing("<U0", (10**3,))), ".npz", r"promises an array of \(1000,\) and 0 bytes each"),
+    (gzip.compress(of_nothing("|u1", (10**12, 0)), mtime=0), ".npy.gz", r"promises an array of \(1000000000000, 0\) and 1 bytes"),
+    (damaged_lzma(), ".npz", "is damaged, or no .npz"),
     (npz_bomb(), ".npz", "GiB of numbers, and memory has"),
     (gzip.compress(npy_with_header((64, 64, 64)), mtime=0), ".npy.gz", "promises 262,144 bytes of numbers and has 93"),
     (b"no gzip", ".npy.gz", "is damaged, or no .npy.gz"),
@@ -113,6 +139,16 @@ def pickled():
 def test_what_is_damaged_or_hostile_is_refused_in_words(data, suffix, reason):
     with pytest.raises(VoxelError, match=reason):
         parse_voxels(io.BytesIO(data), suffix)
+
+
+def test_a_binvox_file_unpacks_to_no_more_than_may_be_read(tmp_path):
+    write_binvox(tmp_path / "a.binvox", WIDE)
+    with pytest.raises(VoxelError, match="holds 343,000 bytes of numbers, 342,999 may still be read"):
+        parse_voxels((tmp_path / "a.binvox").open("rb"), ".binvox", 342_999)
+
+
+def test_no_file_has_a_side_that_no_dataset_may_have():
+    assert MAX_SIDE == MAX_RESOLUTION
 
 
 @given(st.binary(max_size=300), st.sampled_from([".mat", ".binvox", ".npy", ".npz", ".npy.gz"]), st.booleans())
