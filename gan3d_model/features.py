@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import lzma
 import re
 import zipfile
 import zlib
@@ -195,5 +196,8 @@ def _holds(path: Path, facts: dict[str, NDArray[Any]], shape: tuple[int, int]) -
     try:
         with np.load(path, allow_pickle=False) as old:
             return all(np.array_equal(old[key], fact) for key, fact in facts.items()) and old["features"].shape == shape
-    except (OSError, ValueError, TypeError, EOFError, LookupError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except (
+        OSError, ValueError, TypeError, EOFError, LookupError, NotImplementedError,
+        lzma.LZMAError, zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
         return False

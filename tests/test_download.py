@@ -37,6 +37,14 @@ def packed(n_train=3, n_test=2):
     return buffer.getvalue()
 
 
+def damaged_lzma():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as content:
+        content.writestr("ModelNet10/bed/train/bed_0000.off", bytes(1000))
+    data = buffer.getvalue()
+    return data[:70] + b"\xff" * 10 + data[80:]
+
+
 GOOD = packed()
 DAMAGED = GOOD[:9_000] + bytes([GOOD[9_000] ^ 1]) + GOOD[9_001:]
 SHA256 = hashlib.sha256(GOOD).hexdigest()
@@ -378,13 +386,14 @@ def test_a_mirror_that_is_no_address_is_refused_before_anything_is_asked(get, se
     (answer(content=b"no zip at all"), {}, "is no whole zip"),
     (answer(content=packed(3, 1)), {}, "holds 3 train + 1 test meshes, expected 3 train + 2 test"),
     (answer(content=DAMAGED), {}, "bed_0000.off does not match its CRC"),
+    (answer(content=damaged_lzma()), {}, "is no whole zip (Corrupt input data)"),
     (answer(content=DAMAGED), {"known": SHA256}, f"expected {SHA256}"),
     (answer(content=GOOD[:-9]), {"size": len(GOOD)}, f"announces {len(GOOD) - 9:,} bytes, expected {len(GOOD):,}"),
     (answer(announce=-9), {}, "is no whole zip"),
     (answer(announce=9), {}, f"found less than the {len(GOOD) + 9} bytes that it announced"),
     (answer(length=False), {}, "found no announced length"),
     (answer(status=203), {}, "status 203"),
-], ids=["web page", "no zip", "meshes", "CRC", "checksum", "size", "too short", "too long", "no length", "status"])  # fmt: skip
+], ids=["web page", "no zip", "meshes", "CRC", "LZMA", "checksum", "size", "too short", "too long", "no length", "status"])  # fmt: skip
 def test_what_is_wrong_is_refused_in_one_line_and_leaves_nothing(get, wrong, options, reason):
     assert reason in get.refused(wrong, **options)
     assert get.left() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import pytest
@@ -302,7 +303,18 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("change", ["weight", "option", "shapes", "labels", "cut", "bit"])
+def damaged_lzma(path):
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    data = bytearray(path.read_bytes())
+    data[200:210] = bytes(10)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("change", ["weight", "option", "shapes", "labels", "cut", "bit", "packed"])
 def test_whatever_changes_is_computed_again(run_copy, dataset, computed, change):
     extractor = extractor_of(run_copy)
     path = write_features(run_copy, dataset, extractor, "furniture")
@@ -315,9 +327,11 @@ def test_whatever_changes_is_computed_again(run_copy, dataset, computed, change)
         cut(path)
     if change == "bit":
         path.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    if change == "packed":
+        damaged_lzma(path)
     write_features(run_copy, shapes, extractor, "furniture")
     assert computed == [96, len(shapes)]
-    assert (path.read_bytes() == good) == (change in ("cut", "bit"))
+    assert (path.read_bytes() == good) == (change in ("cut", "bit", "packed"))
     with np.load(path, allow_pickle=False) as file:
         np.testing.assert_array_equal(file["features"], extractor.of(shapes))
         assert file["labels"].tolist() == list(shapes.table["class"])

@@ -205,6 +205,29 @@ def test_a_zip_that_leads_outside_or_explodes_is_refused_file_by_file(tmp_path, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "evil.zip", "m"]
 
 
+def test_a_mesh_in_a_zip_that_packs_as_no_mesh_does_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr("gan3d_model.data.sources.USUAL_MESH", 2**17)
+    write_furniture(tmp_path / "m", ["sofa"], 2, 0)
+    fat = tmp_path / "m/sofa/train/sofa_0001.off"
+    fat.write_bytes(fat.read_bytes() + b"\n" * 2**18)
+    prepare(zipped(tmp_path / "m", tmp_path / "a.zip"), tmp_path / "d", Voxelizer(16), say=quiet)
+    (reason,) = pd.read_csv(tmp_path / "d/rejected.csv")["reason"]
+    assert "made to fill the memory" in reason
+    assert len(prepare(tmp_path / "m", tmp_path / "e", Voxelizer(16), say=quiet)) == 2  # on disk it is as large as it is
+
+
+def test_a_damaged_lzma_member_costs_itself_alone(tmp_path):
+    write_furniture(tmp_path / "m", ["sofa"], 2, 0)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for path in sorted((tmp_path / "m").rglob("*.off")):
+            archive.write(path, path.relative_to(tmp_path / "m").as_posix())
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[200:210] = bytes(10)
+    (tmp_path / "a.zip").write_bytes(data)
+    assert len(prepare(tmp_path / "a.zip", tmp_path / "d", Voxelizer(16), say=quiet)) == 1
+    assert pd.read_csv(tmp_path / "d/rejected.csv")["reason"].tolist() == ["cannot be read (Corrupt input data)"]
+
+
 def test_of_two_files_of_one_name_in_a_zip_the_first_is_not_lost_without_a_word(tmp_path):
     write_furniture(tmp_path / "m", ["sofa"], 1, 0)
     source = zipped(tmp_path / "m", tmp_path / "a.zip")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import lzma
 import re
 import time
 import zipfile
@@ -188,7 +189,7 @@ def _fault(path: Path, archive: Archive, say: Callable[[str], None]) -> str:
             if archive.sha256 is None and (damaged := content.testzip()):
                 raise zipfile.BadZipFile(f"{damaged} does not match its CRC")
             splits = [found[1] for found in map(MESH.fullmatch, content.namelist()) if found]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as fault:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as fault:
         return f"is no whole zip ({fault})"
     found, expected = (f"{n:,} train + {m:,} test" for n, m in ((splits.count("train"), splits.count("test")), archive.meshes))
     return "" if found == expected else f"holds {found} meshes, expected {expected}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import lzma
 import os
 import re
 import zipfile
@@ -26,6 +27,8 @@ SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 MAX_FILE = 2**30
 """Bytes; a larger mesh or voxel file is refused, in an archive by what it would unpack to."""
+MAX_PACKED, USUAL_MESH = 100, 2**26
+"""Meshes pack into a tenth or so, and take many times their bytes to be read; of what packs better, no more bytes than that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,13 +103,26 @@ def read_item(root: Path, item: Item) -> bytes:
             return (root / item.path).read_bytes()
         if not zipfile.is_zipfile(root):
             return root.read_bytes()
-        with _archive(root, root.stat().st_mtime_ns).open(item.path) as file:
+        archive = _archive(root, root.stat().st_mtime_ns)
+        if item.suffix in MESH_SUFFIXES:
+            _check_packed(item, archive.getinfo(item.path).compress_size)
+        with archive.open(item.path) as file:
             data = file.read(item.size + 1)
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as fault:
+    except VoxelError:
+        raise
+    except (
+        OSError, EOFError, LookupError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error,
+    ) as fault:  # fmt: skip
         raise VoxelError(f"cannot be read ({getattr(fault, 'strerror', None) or fault})") from None
     if len(data) > item.size:
         raise VoxelError(f"unpacks to more than the {item.size} bytes that the archive promises")
     return data
+
+
+def _check_packed(item: Item, stored: int) -> None:
+    """Refuse (VoxelError) a mesh of an archive that packs as no mesh does: made to fill the memory."""
+    if item.size > max(stored * MAX_PACKED, USUAL_MESH):
+        raise VoxelError(f"is {item.size / 2**20:.0f} MiB unpacked, of {stored:,} bytes: made to fill the memory, or no mesh")
 
 
 @functools.lru_cache(maxsize=1)
