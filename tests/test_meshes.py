@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import trimesh
@@ -96,6 +98,31 @@ def test_every_format_holds_the_same_triangles(tmp_path, suffix):
         np.sort(v[f].sum(axis=1), axis=0) for v, f in ((mesh.vertices, mesh.faces), (shape.vertices, shape.faces))
     )
     assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("line", [b"3 0 1 2\n", b"3 0 1 2 9 9 9\n", b"4 0 1 2 0\n", b"3 0 1 2\r\n"])
+def test_a_mesh_takes_few_times_its_bytes_of_memory(line):
+    """One object a word would be thirty times."""
+    data = b"OFF\n3 %d 0\n0 0 0\n1 0 0\n0 1 0\n" % 400_000 + line * 400_000
+    tracemalloc.start()
+    try:
+        mesh = parse_mesh(data, ".off")
+        assert tracemalloc.get_traced_memory()[1] < 15 * len(data) + 60 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(mesh.faces) == 400_000 * (2 if line.startswith(b"4") else 1)
+
+
+@given(block=st.integers(1, 40))
+def test_where_a_text_is_cut_changes_nothing(block):
+    polygons = b"OFF\r\n5 3 0\r\n0 0 0\r\n1 0 0 9\r1 1 0\n\n0 1 0\r\n0 2 0\r\n5 0 1 2 4 3\r\n2 0 1\r\n3 0 1 2"
+    for text in (PLAIN, PLAIN.replace(b" ", b"\t  "), polygons):
+        with pytest.MonkeyPatch.context() as patch:
+            whole = parse_mesh(text, ".off")
+            patch.setattr("gan3d_model.data.meshes.BLOCK", block)
+            cut = parse_mesh(text, ".off")
+        assert np.array_equal(cut.vertices, whole.vertices)
+        assert np.array_equal(cut.faces, whole.faces)
 
 
 def test_an_error_begins_with_the_path(tmp_path):

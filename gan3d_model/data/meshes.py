@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ FAULTS = (
     ValueError,
 )  # fmt: skip
 """What damaged files make trimesh raise."""
+BLOCK = 2**20
+"""Bytes of a text that are split at once: each word becomes an object of many times its size."""
+END_OF_WORD, END_OF_LINE = re.compile(rb"\s"), re.compile(rb"\n|\r(?!\n)")
 HEADER = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:#[^\r\n]*\s+)*(?:ST)?C?N?OFF(?![A-Z])")
 
 
@@ -122,42 +126,73 @@ def _parse_off(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 def _parse_body(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Read the lines of vertices and faces: at once if they are plain triangles, else line by line."""
-    tokens = rest.split()
-    plain = len(tokens) == 3 * n_vertices + 4 * n_faces
     try:
-        if plain:
-            vertices = np.array(tokens[: 3 * n_vertices], np.float64).reshape(-1, 3)
-            table = np.array(tokens[3 * n_vertices :], np.int64).reshape(-1, 4)
+        if sum(len(block.split()) for block in _blocks(rest, END_OF_WORD)) == 3 * n_vertices + 4 * n_faces:
+            vertices, table = _parse_plain(rest, 3 * n_vertices, 4 * n_faces)
             if (table[:, 0] == 3).all():
                 return vertices, np.ascontiguousarray(table[:, 1:])
-        lines = [line.split() for line in rest.splitlines() if line.strip()]
-        if len(lines) < n_vertices + n_faces:
-            found = f"{min(len(lines), n_vertices)} and {max(len(lines) - n_vertices, 0)}"
-            raise VoxelError(f"promises {n_vertices} vertices and {n_faces} faces, but holds {found}: truncated")
-        if len(lines) > n_vertices + n_faces:
-            more = len(lines) - n_vertices - n_faces
-            raise VoxelError(f"promises {n_vertices} vertices and {n_faces} faces, but {more} more lines follow")
-        vertices = np.array([line[:3] for line in lines[:n_vertices]], np.float64)
-        if vertices.shape[1] < 3:
-            raise VoxelError(f"has vertices of {vertices.shape[1]} coordinates; expected x, y and z")
-        sizes = [int(line[0]) for line in lines[n_vertices:]]
-        polygons = [[int(token) for token in line[1 : 1 + size]] for line, size in zip(lines[n_vertices:], sizes, strict=True)]
-        return vertices, _fans(polygons, sizes)
+        return _parse_lines(rest, n_vertices, n_faces)
     except VoxelError:
         raise
     except (ValueError, OverflowError) as fault:
         raise VoxelError(f"holds something else than numbers in its lines ({_brief(fault)})") from None
 
 
-def _fans(polygons: list[list[int]], sizes: list[int]) -> NDArray[np.int64]:
-    """Cut polygons into fans of triangles; points and lines have no area and are left out."""
-    for number, (polygon, size) in enumerate(zip(polygons, sizes, strict=True)):
+def _blocks(text: bytes, end: re.Pattern[bytes]) -> Iterator[bytes]:
+    """A text in pieces of about `BLOCK` bytes, each cut behind an `end`."""
+    at = 0
+    while at < len(text):
+        found = end.search(text, at + BLOCK)
+        begin, at = at, found.end() if found else len(text)
+        yield text[begin:at]
+
+
+def _parse_plain(rest: bytes, n_floats: int, n_ints: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vertices and the table of faces, of a text of exactly so many words."""
+    vertices, table, at = np.empty(n_floats, np.float64), np.empty(n_ints, np.int64), 0
+    for block in _blocks(rest, END_OF_WORD):
+        words = block.split()
+        cut = min(max(n_floats - at, 0), len(words))
+        vertices[at : at + cut] = np.array(words[:cut], np.float64)
+        first = max(at - n_floats, 0)
+        table[first : first + len(words) - cut] = np.array(words[cut:], np.int64)
+        at += len(words)
+    return vertices.reshape(-1, 3), table.reshape(-1, 4)
+
+
+def _parse_lines(rest: bytes, n_vertices: int, n_faces: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vertices and triangles of lines that may hold colours and polygons."""
+    n_lines = sum(sum(1 for line in block.splitlines() if line.strip()) for block in _blocks(rest, END_OF_LINE))
+    promise = f"promises {n_vertices} vertices and {n_faces} faces"
+    if n_lines < n_vertices + n_faces:
+        found = f"{min(n_lines, n_vertices)} and {max(n_lines - n_vertices, 0)}"
+        raise VoxelError(f"{promise}, but holds {found}: truncated")
+    if n_lines > n_vertices + n_faces:
+        raise VoxelError(f"{promise}, but {n_lines - n_vertices - n_faces} more lines follow")
+    vertices, faces, at = [], [], 0
+    for block in _blocks(rest, END_OF_LINE):
+        lines = [line.split() for line in block.splitlines() if line.strip()]
+        cut = min(max(n_vertices - at, 0), len(lines))
+        if cut:
+            vertices.append(np.array([line[:3] for line in lines[:cut]], np.float64))
+        faces.append(_fans(lines[cut:], max(at - n_vertices, 0)))
+        at += len(lines)
+    points, triangles = np.concatenate(vertices), np.concatenate(faces)
+    if points.shape[1] < 3:
+        raise VoxelError(f"has vertices of {points.shape[1]} coordinates; expected x, y and z")
+    if not len(triangles):
+        raise VoxelError("has no faces")
+    return points, triangles
+
+
+def _fans(lines: list[list[bytes]], first: int) -> NDArray[np.int64]:
+    """Cut polygons into fans of triangles; points and lines have no area and are left out. The first is face `first`."""
+    sizes = [int(line[0]) for line in lines]
+    polygons = [[int(word) for word in line[1 : 1 + size]] for line, size in zip(lines, sizes, strict=True)]
+    for number, (polygon, size) in enumerate(zip(polygons, sizes, strict=True), first):
         if len(polygon) != size:
             raise VoxelError(f"has {len(polygon)} indices in face {number}, which promises {size}: truncated")
-    fans = [(p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1)]
-    if not fans:
-        raise VoxelError("has no faces")
-    return np.array(fans, np.int64)
+    return np.array([(p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1)], np.int64).reshape(-1, 3)
 
 
 def _brief(fault: object) -> str:
