@@ -32,7 +32,7 @@ from gan3d_model.config import TrainConfig
 from gan3d_model.device import pick_device
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import Players, discriminator_for, load_part, open_checkpoint
+from gan3d_model.players import Players, check_weights, discriminator_for, load_part, open_checkpoint
 
 __all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
@@ -134,6 +134,7 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     """D of a checkpoint of `run` (None: the newest) and its step; CheckpointError for none, no D, or not its config's D."""
     place = pick_device(device)
     content, config, path = open_checkpoint(run, step, torch.device("cpu"))  # Adam's moments need not go to the GPU
+    check_weights(discriminator_for, config, path)
     discriminator = discriminator_for(config)
     load_part(discriminator, content, "discriminator", path)
     placed = discriminator.to(device=place, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as in training

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
 from gan3d_model.networks import BatchNorm, Discriminator, Generator
-from gan3d_model.tensors import FAULTS
+from gan3d_model.tensors import FAULTS, check_archive
 
 __all__ = [
     "CheckpointError",
     "Players",
+    "check_weights",
     "discriminator_for",
     "generator_for",
     "load_part",
@@ -65,6 +67,7 @@ class Players:
     def open(cls, run: RunDir, step: int | None, device: torch.device) -> tuple[Players, int]:
         """The players of the checkpoint of `step` (None: the newest), and its step; CheckpointError if there is none."""
         content, config, path = open_checkpoint(run, step, device)
+        check_weights(generator_for, config, path)  # D has about as many numbers or fewer, and may be missing
         players = cls.build(config, device)
         players.load(content, path)
         return players, content["step"]
@@ -171,6 +174,14 @@ class Players:
         return 0
 
 
+def check_weights(make: Callable[[TrainConfig], nn.Module], config: TrainConfig, path: Path) -> None:
+    """Refuse (CheckpointError) to make a network of more numbers than its checkpoint has bytes: a config can ask for 31 GB."""
+    with torch.device("meta"):
+        needed = sum(weight.numel() for weight in make(config).parameters())
+    if needed > (held := path.stat().st_size):
+        raise CheckpointError(f"{path} has {held:,} bytes, and the config in it asks for a network of {needed:,} weights")
+
+
 def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> None:
     """Load the state `name` of a checkpoint into a network or an optimiser; CheckpointError if it does not fit."""
     try:
@@ -216,6 +227,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{path} is missing") from None
     try:
         with file:
+            check_archive(file)
             content: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise

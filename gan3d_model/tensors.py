@@ -8,7 +8,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gan3d_eval.run_dir import Gan3dError
 
-__all__ = ["FAULTS", "LEGACY", "TensorError", "parse_grids", "parse_tensors"]
+__all__ = ["FAULTS", "LEGACY", "TensorError", "check_archive", "parse_grids", "parse_tensors"]
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of PyTorch before 1.6 begin."""
@@ -44,7 +44,7 @@ def parse_tensors(data: bytes) -> dict[str, Tensor]:
         Truncated, compressed (PyTorch never does), or with other objects than tensors, numbers, strings and containers.
     """
     if data[:2] == b"PK":
-        _check_archive(data)
+        check_archive(io.BytesIO(data))
     elif not data.startswith(LEGACY):
         raise TensorError(
             "is no file that torch.save wrote; other pickles could run anything when read, so none is: where it was made, save "
@@ -74,17 +74,19 @@ def parse_grids(data: bytes) -> dict[str, NDArray[Any]]:
     }
 
 
-def _check_archive(data: bytes) -> None:
-    """Refuse what could unpack to more than there is."""
+def check_archive(stream: BinaryIO) -> None:
+    """Refuse (TensorError) what could unpack to more than there is; the stream is at its beginning afterwards."""
+    size = stream.seek(0, 2)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, LookupError, OSError, NotImplementedError) as fault:
         raise TensorError(f"is truncated, or no archive of tensors ({fault})") from None
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise TensorError("is a compressed archive, which torch.save never writes")
-    if (promised := sum(member.file_size for member in members)) > len(data):
-        raise TensorError(f"promises {promised:,} bytes and has {len(data):,}: parts of it are read twice")
+    if (promised := sum(member.file_size for member in members)) > size:
+        raise TensorError(f"promises {promised:,} bytes and has {size:,}: parts of it are read twice")
+    stream.seek(0)
 
 
 def _walk(value: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], Tensor]]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
+from gan3d_model.features import discriminator_of
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
 from gan3d_model.runs import check_fit, check_resume, check_space, create_run
 from gan3d_model.sample import generate, sample
@@ -379,6 +381,31 @@ def test_what_lacks_the_parts_of_a_checkpoint_is_none(tmp_path, content):
     torch.save(content, tmp_path / "000001.pt")
     with pytest.raises(CheckpointError, match=r"000001\.pt is no gan3d checkpoint of format 3"):
         read_checkpoint(tmp_path / "000001.pt", CPU)
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(run_copy):
+    path = run_copy.checkpoints()[-1]
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(CheckpointError, match=r"000006\.pt .*is a compressed archive, which torch\.save never writes"):
+        read_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize("opened", [lambda run: Players.open(run, None, CPU), discriminator_of])
+def test_a_network_larger_than_its_checkpoint_is_not_built(run_copy, opened, monkeypatch):
+    path = run_copy.checkpoints()[-1]
+    content = torch.load(path, weights_only=True)
+    content["config"] |= {"resolution": 128, "base_channels": 512, "latent_dim": 4096, "spectral_norm": True}
+    torch.save(content, path)
+    monkeypatch.setattr(Players, "build", None)
+    monkeypatch.setattr("gan3d_model.features.load_part", None)
+    with pytest.raises(
+        CheckpointError, match=r"has [\d,]+ bytes, and the config in it asks for a network of [\d,]{11,} weights"
+    ):
+        opened(run_copy)
 
 
 def test_a_malicious_checkpoint_is_refused_and_not_executed(run_copy):
