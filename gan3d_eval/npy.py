@@ -62,12 +62,12 @@ def parse_npy(stream: Any, size: int) -> NDArray[Any]:
     shape, _, dtype = npy_header(stream)
     promised = dtype.itemsize * math.prod(shape)
     check_memory(promised)
+    if promised > size:
+        raise Gan3dError(f"promises {promised:,} bytes of numbers and has {size:,}")
     if dtype.itemsize == 0 or max(shape, default=0) > max(
         size, SLACK
     ):  # no bytes are promised, and names for each would be made
         raise Gan3dError(f"promises an array of {shape} and {dtype.itemsize} bytes each, and has {size:,} bytes")
-    if promised > size:
-        raise Gan3dError(f"promises {promised:,} bytes of numbers and has {size:,}")
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
