@@ -64,9 +64,8 @@ def parse_npy(stream: Any, size: int) -> NDArray[Any]:
     check_memory(promised)
     if promised > size:
         raise Gan3dError(f"promises {promised:,} bytes of numbers and has {size:,}")
-    if dtype.itemsize == 0 or max(shape, default=0) > max(
-        size, SLACK
-    ):  # no bytes are promised, and names for each would be made
+    # no bytes are promised by these, and who counts their rows would make a name for each
+    if dtype.itemsize == 0 or max(shape, default=0) > max(size, SLACK):
         raise Gan3dError(f"promises an array of {shape} and {dtype.itemsize} bytes each, and has {size:,} bytes")
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
