@@ -60,13 +60,14 @@ def judged_with_features(run_dir: Path, options: dict[str, Any]) -> tuple[Any, d
     source, wanted, device = options.pop("features_from"), options.pop("features"), options.pop("device")
     case, how = judged(run_dir, options)
     how["embed"] = None
-    if wanted and (source or case.run.checkpoints()):  # a run without any is judged without features
-        from gan3d_eval.embedding import Embedding
+    if wanted and (source or case.run.checkpoints()):  # a run without any needs no PyTorch
+        from gan3d_eval.files import Gan3dError
         from gan3d_eval.run_dir import RunDir
-        from gan3d_model.features import extractor_of
+        from gan3d_model.features import embedding_of
 
-        extractor = extractor_of(RunDir.open(source) if source else case.run, device=device)
-        how["embed"] = Embedding(extractor.name, extractor.sha256, extractor.of, how["cache"])
+        how["embed"] = embedding_of(RunDir.open(source) if source else case.run, device=device, cache=how["cache"])
+        if source and how["embed"] is None:
+            raise Gan3dError(f"{source} has no discriminator to make features; name a run that has one with --features-from")
     return case, how
 
 
@@ -98,6 +99,8 @@ def watch(
     from gan3d_eval.series import in_words
     from gan3d_eval.watch import watch as verb
 
+    if n is None and (reference or classes or allow_leak):
+        raise click.UsageError("--reference, --class and --allow-leak are for --judge")
     run, seen = RunDir.open(run_dir), -1
     case = open_case(run_dir, reference, None, allow_leak, classes) if n else None
     if case and case.test is None:
@@ -161,6 +164,8 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     from gan3d_eval.case import compare_sets
     from gan3d_eval.compare import FIRST
 
+    if out and len(run_dirs) == 1:
+        raise click.UsageError("--out is for several runs; of one the result is in its results/")
     found = {}
     for run_dir in run_dirs:
         case, how = judged_with_features(run_dir, dict(options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,9 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
 
     One that took its last step and was killed before it drew the evaluation set has that left.
     """
-    if changed := config_of(run).differences(config):
+    known = config_of(run)
+    asked = dataclasses.replace(config, precision=known.precision) if config.precision == "auto" else config
+    if changed := known.differences(asked):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")

@@ -2,12 +2,14 @@
 
 What is written on the way: `metrics.csv` (a row a step), checkpoints, samples at fixed latents, TensorBoard scalars; at the
 end `samples/final.npz`. Ctrl-C or SIGTERM ends the step, checkpoints, and leaves a run that can be resumed. Every random
-number is a function of (seed, stream, step), so a resumed run takes exactly the steps that it would have taken.
+number is a function of (seed, stream, step), so a resumed run takes the steps that it would have taken: on a CPU with as many
+threads to the bit; GPUs sum in any order.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import signal
@@ -24,7 +26,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
-from gan3d_model.config import TrainConfig
+from gan3d_model.config import Precision, TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch, check_names
 from gan3d_model.device import advice, keep_memory, pick_device, runs_ahead, use_bfloat16
 from gan3d_model.losses import (
@@ -87,6 +89,10 @@ def train(
         After the run's `status` has been set to `failed` or `interrupted`.
     """
     place = check_start(config, shapes, device, stop_on, team)
+    if config.precision == "auto":  # settled once: on whatever machine a run is resumed, it computes as it began
+        began = (run.meta.get("computed") or {}).get("precision")
+        usual: Precision = "bfloat16" if use_bfloat16(config, place) else "float32"
+        config = dataclasses.replace(config, precision=began or usual)
     keep_memory()
     with alone(run) if team.leads else contextlib.nullcontext():
         try:
@@ -115,10 +121,9 @@ def _lead(
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, write the run, and leave it with the status that it deserves."""
     try:
-        precision = "bfloat16" if use_bfloat16(config, place) else "float32"
-        run = run.update(status="running", computed={"device": place.type, "precision": precision})
+        run = run.update(status="running", computed={"device": place.type, "precision": config.precision})
         run.write_config(config.to_dict())  # of a resumed run some settings may have changed
-        say(f"training {run.path} on {len(shapes)} shapes, in {precision}; ctrl-C stops after a checkpoint")
+        say(f"training {run.path} on {len(shapes)} shapes, in {config.precision}; ctrl-C stops after a checkpoint")
         if hint := advice(place):
             say(hint)
         players = Players.build(config, place)
@@ -162,6 +167,7 @@ def _loop(
     G, D, config, device = players.generator, players.discriminator, players.config, players.device
     n, batch, read_every = len(shapes), config.batch_size, READ_EVERY if runs_ahead(device) else 1
     steps, share = total_steps(config, n), team.share(batch)
+    x = max(0, ((shapes.info.get("grid") or {}).get("axes") or "xyz").find("x"))  # which axis of a shape is x
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, ⌈d³/8⌉) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
@@ -170,7 +176,7 @@ def _loop(
         return whole[share].to(device, non_blocking=True)
 
     def changed(grids: Tensor, name: str) -> Tensor:  # as D sees them at this step
-        return augment(grids, config, progress, stream(config.seed, name, step), share) if augments(config) else grids
+        return augment(grids, config, progress, stream(config.seed, name, step), share, x) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
