@@ -37,7 +37,7 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
             f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
             + ("draw some from every checkpoint with --draw" if run.checkpoints() else "nor are there checkpoints to draw from")
         )
-    rows = judge_each(sets, case, seed, cache, say, "step")
+    rows = judge_each(sets, case, seed, cache, say, "step").astype({"step": np.int64})
     chosen = best(rows)
     values: dict[str, Any] = {"checkpoints": len(rows)}
     intervals: dict[str, Any] = {}

@@ -56,7 +56,7 @@ def judge_each(
         def one(gen: VoxelSet = gen) -> dict[str, np.ndarray]:
             novelty = nn_check(case.train, case.test, gen, seed=seed, cache=cache)[0]
             quality = compare(case.train, case.test, gen, draws=50, seed=seed, cache=cache)[0]
-            values = quality.values | novelty.values | {"n": quality.values["n"]}
+            values = novelty.values | quality.values  # of `empty`, which both have, the share
             kept = {name: value for name, value in values.items() if name in COLUMNS}
             for name, interval in (quality.intervals | novelty.intervals).items():
                 if name in PANELS:

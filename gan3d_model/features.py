@@ -11,6 +11,7 @@ LeakyReLU. Batch normalisation uses its running statistics, so that a shape's fe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import re
 import zipfile
@@ -35,7 +36,7 @@ from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
 from gan3d_model.players import MissingPart, Players, discriminator_for, load_part, open_checkpoint
 
-__all__ = ["Extractor", "discriminator_of", "embedding_of", "extractor_of", "untrained", "write_features"]
+__all__ = ["Extractor", "discriminator_of", "embedding_of", "extractor_of", "untrained", "version", "write_features"]
 
 Pooling = Literal["max", "mean"]
 PROTOCOL = "discriminator-features-1"  # change the computation, change the name: no hash of before stays valid
@@ -147,6 +148,13 @@ def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> 
     return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
 
 
+def version() -> str:
+    """Of the programs that compute features: this and the networks' source, and PyTorch's release."""
+    here = Path(__file__).parent
+    sources = b"".join((here / f"{name}.py").read_bytes() for name in ("features", "networks", "batches"))
+    return f"{torch.__version__}-{hashlib.sha256(sources).hexdigest()[:16]}"
+
+
 def embedding_of(run: RunDir, step: int | None = None, device: str = "auto", cache: Cache = NO_CACHE) -> Embedding | None:
     """What D of `run` knows, as judges take it; None of a run that has no D: imported without weights, or with G's alone."""
     if not run.checkpoints():
@@ -155,7 +163,7 @@ def embedding_of(run: RunDir, step: int | None = None, device: str = "auto", cac
         extractor = extractor_of(run, step, device)
     except MissingPart:
         return None
-    return Embedding(extractor.name, extractor.sha256, extractor.of, cache)
+    return Embedding(extractor.name, extractor.sha256, extractor.of, cache, version())
 
 
 @torch.no_grad()

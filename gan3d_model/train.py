@@ -2,8 +2,7 @@
 
 What is written on the way: `metrics.csv` (a row a step), checkpoints, samples at fixed latents, TensorBoard scalars; at the
 end `samples/final.npz`. Ctrl-C or SIGTERM ends the step, checkpoints, and leaves a run that can be resumed. Every random
-number is a function of (seed, stream, step), so a resumed run takes the steps that it would have taken: on a CPU with as many
-threads to the bit; GPUs sum in any order.
+number is a function of (seed, stream, step), so a resumed run takes the steps that it would have taken, on a CPU to the bit.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from gan3d_model.losses import (
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players
-from gan3d_model.runs import alone, check_fit, check_space, total_steps
+from gan3d_model.runs import alone, check_fit, check_space, resumption, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.team import Team
 
@@ -120,15 +119,17 @@ def _lead(
     stop_on: Collection[str], team: Team, live: bool,
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, write the run, and leave it with the status that it deserves."""
+    began = not run.checkpoints()
     try:
+        players = Players.build(config, place)
+        check_space(config, players.checkpoint_bytes(), run)
+        first = players.restore(run)
+        began = True  # what was refused so far has changed nothing of a run that had been trained
         run = run.update(status="running", computed={"device": place.type, "precision": config.precision})
         run.write_config(config.to_dict())  # of a resumed run some settings may have changed
         say(f"training {run.path} on {len(shapes)} shapes, in {config.precision}; ctrl-C stops after a checkpoint")
         if hint := advice(place):
             say(hint)
-        players = Players.build(config, place)
-        check_space(config, players.checkpoint_bytes(), run)
-        first = players.restore(run)
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         progress = Progress(say, live)
         watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
@@ -142,7 +143,8 @@ def _lead(
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
             stopped_by_user = isinstance(fault, Interrupted | KeyboardInterrupt)
-            run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
+            if began:
+                run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
         raise
     return run.update(status="finished", failure=None)
 
@@ -249,7 +251,7 @@ def _loop(
         if fatal:
             raise Failed(fatal)
         if stop and step < steps:
-            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
+            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps}; go on with: {resumption(run)}")
     return steps
 
 

@@ -293,6 +293,20 @@ def test_resume_refuses_what_is_done_already(run_copy, sofas):
     assert TrainConfig.from_dict(run_copy.config()) == config
 
 
+def test_resume_refuses_a_run_whose_checkpoints_are_gone_and_a_refusal_changes_nothing(run_copy, sofas, tiny):
+    more, before = dataclasses.replace(tiny, epochs=3), RunDir.open(run_copy.path).meta
+    newest = run_copy.checkpoints()[-1]
+    run_copy.checkpoints()[0].unlink()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="none of its 1 checkpoints can be read"):
+        train(more, sofas, run_copy, "cpu", quiet)
+    assert RunDir.open(run_copy.path).meta == before
+    newest.unlink()
+    with pytest.raises(ConfigError, match="has no checkpoint any more"):
+        check_resume(run_copy, more, sofas)
+    check_resume(run_copy.update(status="running"), more, sofas)  # killed before its first: it begins anew
+
+
 def test_two_trainings_never_share_a_run(run_copy, sofas, tiny):
     import filelock
 
