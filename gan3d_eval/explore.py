@@ -128,7 +128,8 @@ def explore(
     inputs = {"train": train.identity() if train else None, "test": test.identity() if test else None}
     inputs["samples"] = {"path": space.name, "sha256": None, "n": POOL}
     options = {"parts": list(parts), "n_recover": n_recover, "column": "linear"}
-    protocol = f"explore-{space.resolution}-n{n_recover}"
+    sets = "".join(f"-{key}{of.sha256[:8]}" for key, of in (("train", train), ("test", test)) if of is not None)
+    protocol = f"explore-{space.resolution}-n{n_recover}{sets}"
     result = Result(
         VERB, protocol, inputs, options, tour.values, tour.intervals, absent=tour.absent, seed=seed, started=started
     )

@@ -69,10 +69,10 @@ def judge_each(
     return pd.DataFrame(table)
 
 
-def protocol_of(verb: str, case: Case, n: int) -> str:
-    """What makes rows comparable: both sets, and the size of each set of samples."""
+def protocol_of(verb: str, case: Case, n: int, seed: int) -> str:
+    """What makes rows comparable: both sets, the size of each set of samples, and the seed that draws as many held-out shapes."""
     unseen = f"-test{case.test.sha256[:8]}" if case.test else ""
-    return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}"
+    return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}-seed{seed}"
 
 
 def intervals_of(row: Mapping[str, Any] | pd.Series[Any], prefix: str) -> dict[str, Any]:
