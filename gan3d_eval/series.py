@@ -70,7 +70,7 @@ def judge_each(
 
 
 def protocol_of(verb: str, case: Case, n: int, seed: int) -> str:
-    """What makes rows comparable: both sets, the size of each set of samples, and the seed that draws as many held-out shapes."""
+    """What makes rows comparable: both sets, the size of each set of samples, the seed that draws held-out shapes."""
     unseen = f"-test{case.test.sha256[:8]}" if case.test else ""
     return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}-seed{seed}"
 
