@@ -49,8 +49,8 @@ def main() -> None:
 
     \b
     Start here:   python cli.py demo
-    Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 64
-                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable)
+    Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 32
+                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable --base-channels 16)
     Judge it:     python cli.py nn-check $RUN && python cli.py report $RUN
     """
 
@@ -60,13 +60,14 @@ def judged_with_features(run_dir: Path, options: dict[str, Any]) -> tuple[Any, d
     source, wanted, device = options.pop("features_from"), options.pop("features"), options.pop("device")
     case, how = judged(run_dir, options)
     how["embed"] = None
-    if wanted and (source or case.run.checkpoints()):  # a run without any is judged without features
-        from gan3d_eval.embedding import Embedding
+    if wanted and (source or case.run.checkpoints()):  # a run without any needs no PyTorch
+        from gan3d_eval.files import Gan3dError
         from gan3d_eval.run_dir import RunDir
-        from gan3d_model.features import extractor_of
+        from gan3d_model.features import embedding_of
 
-        extractor = extractor_of(RunDir.open(source) if source else case.run, device=device)
-        how["embed"] = Embedding(extractor.name, extractor.sha256, extractor.of, how["cache"])
+        how["embed"] = embedding_of(RunDir.open(source) if source else case.run, device=device, cache=how["cache"])
+        if source and how["embed"] is None:
+            raise Gan3dError(f"{source} has no discriminator to make features; name a run that has one with --features-from")
     return case, how
 
 
@@ -98,6 +99,8 @@ def watch(
     from gan3d_eval.series import in_words
     from gan3d_eval.watch import watch as verb
 
+    if n is None and (reference or classes or allow_leak):
+        raise click.UsageError("--reference, --class and --allow-leak are for --judge")
     run, seen = RunDir.open(run_dir), -1
     case = open_case(run_dir, reference, None, allow_leak, classes) if n else None
     if case and case.test is None:
@@ -110,7 +113,9 @@ def watch(
             last, best = rows.iloc[-1], result.values.get("best_step", "–")
             click.echo(f"{in_words(last, 'step')}, valid {last['valid']:.2f}; best so far: step {best}")
         if now.status == "killed":
-            say(f"nobody trains it; go on with: python cli.py train DATASET --resume {run_dir}")
+            from gan3d_model.runs import resumption
+
+            say(f"nobody trains it; go on with: {resumption(run)}")
 
 
 @click.command("nn-check")
@@ -160,7 +165,12 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     """
     from gan3d_eval.case import compare_sets
     from gan3d_eval.compare import FIRST
+    from gan3d_eval.run_dir import RunDir
 
+    if out and len(run_dirs) == 1:
+        raise click.UsageError("--out is for several runs; of one the result is in its results/")
+    for run_dir in run_dirs:  # a wrong one is told before the work on the others
+        RunDir.open(run_dir)
     found = {}
     for run_dir in run_dirs:
         case, how = judged_with_features(run_dir, dict(options))
@@ -240,7 +250,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.npy import read_arrays
     from gan3d_model.config import TrainConfig
-    from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
+    from gan3d_model.features import Extractor, discriminator_of, untrained, version, write_features
 
     cache = NO_CACHE if options["no_cache"] else Cache.default()
     try:
@@ -263,7 +273,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     def of_untrained(seed: int) -> Any:
         config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
         extractor = Extractor(untrained(config, shapes.select([], "train"), seed, options["device"]), **how)
-        return parts(Embedding("untrained D", extractor.sha256, extractor.of, cache)(shapes))
+        return parts(Embedding("untrained D", extractor.sha256, extractor.of, cache, version())(shapes))
 
     sources = {"D": of_discriminator}
     sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}

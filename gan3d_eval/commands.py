@@ -143,4 +143,4 @@ def report(run_dirs: tuple[Path, ...], out: Path | None) -> None:
     from gan3d_eval.report import report as verb
     from gan3d_eval.run_dir import RunDir
 
-    click.echo(verb([RunDir.open(path) for path in run_dirs], out))
+    click.echo(verb([RunDir.open(path) for path in run_dirs], out, say))

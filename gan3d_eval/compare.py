@@ -6,7 +6,8 @@ n held-out shapes: the generated ones; `real`, shapes of the training set (what 
 `mean-shape`, the one shape that is occupied where most are; `noise`, voxels drawn singly with the data's frequencies.
 
 A set larger than n is drawn from again and again without replacement: a value is the mean over draws, its interval the
-central 95 % of them. Drawing with replacement, as a bootstrap does, would make twins, which nearest neighbours notice.
+central 95 % of them (FD∞ and the p of KID are of the first draw; FD, Vendi and FLD of fewer). Drawing with replacement, as a
+bootstrap does, would make twins, which nearest neighbours notice.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def compare(
         VERB, f"compare-{gen.resolution}-n{n}-train{train.sha256[:8]}-test{reference.sha256[:8]}{features}",
         {"train": train.identity(), "test": test.identity(), "samples": gen.identity()},
         {"draws": draws, "pool": POOL, "column": SETS[0], "features": embed.name if embed else None},
-        {"n": n, "n_samples": len(gen)} | {key: value for key, value in every.items() if np.isfinite(value)}, intervals,
-        notes=notes, absent=absent | ({} if embed else dict.fromkeys(FEATURE_MEASURES, NO_FEATURES)), seed=seed,
+        {"n": n, "n_samples": pools.size(SETS[0])} | {key: value for key, value in every.items() if np.isfinite(value)},
+        intervals, notes=notes, absent=absent | ({} if embed else dict.fromkeys(FEATURE_MEASURES, NO_FEATURES)), seed=seed,
         started=started,
     )  # fmt: skip
     return result, pd.DataFrame(rows)

@@ -24,17 +24,24 @@ NO_FEATURES = "no discriminator at hand; --features-from takes that of another r
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """Shapes → features `(n, f) float32`. `sha256` stands for all that they depend on, and keys the cache."""
+    """Shapes → features `(n, f) float32`. `sha256` stands for what a protocol says of them: the weights and how they are read.
+
+    `version` stands for the programs that compute them; both key the cache.
+    """
 
     name: str
     sha256: str
     function: Callable[[VoxelSet], NDArray[np.float32]]
     cache: Cache = NO_CACHE
+    version: str = ""
 
     def __call__(self, shapes: VoxelSet) -> NDArray[np.float32]:
         """Features of `shapes`, a row each; Gan3dError if the network returns something else, or NaN."""
-        key = {"weights": self.sha256, "shapes": shapes.sha256}
-        features: NDArray[np.float32] = self.cache.get("features", key, lambda: {"features": self.function(shapes)})["features"]
+        key = {"weights": self.sha256, "shapes": shapes.sha256, "version": self.version}
+        return self.cache.get("features", key, lambda: {"features": self._checked(shapes)})["features"]
+
+    def _checked(self, shapes: VoxelSet) -> NDArray[np.float32]:
+        features = self.function(shapes)
         if features.ndim != 2 or len(features) != len(shapes) or not np.isfinite(features).all():
             raise Gan3dError(
                 f"{self.name} returned features of shape {features.shape}, or not all finite; expected ({len(shapes)}, f)"

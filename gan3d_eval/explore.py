@@ -128,7 +128,8 @@ def explore(
     inputs = {"train": train.identity() if train else None, "test": test.identity() if test else None}
     inputs["samples"] = {"path": space.name, "sha256": None, "n": POOL}
     options = {"parts": list(parts), "n_recover": n_recover, "column": "linear"}
-    protocol = f"explore-{space.resolution}-n{n_recover}"
+    sets = "".join(f"-{key}{of.sha256[:8]}" for key, of in (("train", train), ("test", test)) if of is not None)
+    protocol = f"explore-{space.resolution}-n{n_recover}{sets}"
     result = Result(
         VERB, protocol, inputs, options, tour.values, tour.intervals, absent=tour.absent, seed=seed, started=started
     )
@@ -178,7 +179,12 @@ def _paths(tour: _Tour) -> None:
 def _arithmetic(tour: _Tour) -> None:
     """A − B + C, where A and B are mean latents of samples at either end of an attribute (Radford et al. 2016, sec. 6.3.2)."""
     pool, others = tour.space.draw("pool", POOL), tour.space.draw("arithmetic", POOL // 10)
-    of_pool, before = statistics(tour.shapes(pool)), statistics(tour.shapes(others))
+    made = tour.shapes(pool)
+    full = made.volume > 0  # empty ones are the least in all respects, and would make all directions one
+    if full.sum() < 2 * GROUP:
+        tour.absent |= dict.fromkeys((f"moved_{name}" for name in ATTRIBUTES), f"only {full.sum()} of {POOL} samples not empty")
+        return
+    pool, of_pool, before = pool[full], statistics(made.take(full)), statistics(tour.shapes(others))
     tiles: list[Tile] = []
     random = np.random.default_rng(tour.seed)
     for name, label in ATTRIBUTES.items():
@@ -200,7 +206,7 @@ def _arithmetic(tour: _Tour) -> None:
         shown = tour.shapes(np.concatenate([ends, *(np.stack([others[i], moved[i]]) for i in range(3))]))
         texts = [f"of A: most {label}", "of B: least"] + ["C", "A − B + C"] * 3
         tiles += [(grid, text, GENERATED) for grid, text in zip(shown.grids(), texts, strict=True)]
-    title = f"Arithmetic: A and B are the mean latents of {GROUP} of {POOL} samples each"
+    title = f"Arithmetic: A and B are the mean latents of {GROUP} of {len(pool)} samples each"
     tour.draw("arithmetic", tiles, title, 8, "C: the first samples drawn, the same in every row.")
 
 

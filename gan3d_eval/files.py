@@ -106,7 +106,11 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
         if path.exists():
             old = temporary.with_suffix(".old")
             path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
             shutil.rmtree(old)
         else:
             temporary.rename(path)
@@ -116,10 +120,10 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
 
 def refuse_target(path: Path, marker: str, force: bool) -> None:
     """Raise Gan3dError if a directory of this kind must not be written at `path` (see `atomic_directory`)."""
+    if path.exists() and not (path / marker).is_file():
+        raise Gan3dError(f"{path} already exists, and holds no {marker}, so it is something else; choose another name")
     if path.exists() and not force:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
-    if path.exists() and not (path / marker).is_file():
-        raise Gan3dError(f"{path} is not replaced: it holds no {marker}, so it is something else; choose another name")
 
 
 def refuse_closed(folder: Path) -> None:

@@ -59,9 +59,9 @@ def gallery(
 
     `samples`: the first n samples in the order in which they were drawn. `training`: n training shapes drawn at random with
     `seed`. `pairs`: the first 12 samples, each beside the training shape nearest under L1. `best` and `worst`: the 12 samples
-    nearest to, and farthest from, any held-out shape (Jaccard distance to the one nearest under L1); held-out, because a copy
-    of a training shape is not good. `thresholds`: the first 6 samples cut at 0.1 … 0.9. `progress`: the same latents through
-    training. `turntable` (a GIF): the first 4 samples.
+    nearest to, and farthest from, any held-out shape (Jaccard distance to the one nearest under L1); held-out, and not in
+    training too, because a copy of a training shape is not good. `thresholds`: the first 6 samples cut at 0.1 … 0.9.
+    `progress`: the same latents through training. `turntable` (a GIF): the first 4 samples.
 
     Parameters
     ----------
@@ -85,9 +85,10 @@ def gallery(
         rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:n])
         tiles = [(train.grids([row])[0], train.names[row], REAL) for row in rows]
         album.tiles("training", tiles, f"Training shapes: {len(rows)} of {len(train)}, drawn at random")
-        title = "The first samples, each beside its nearest training shape"
+        title = "The first samples, each beside the training shape nearest under L1"
         album.pairs("pairs", gen, train, np.arange(min(PAIRS, len(gen))), title, "training")
-    _best_and_worst(album, gen, test)
+    unseen = test if test is None or train is None else test.take(~test.stands_in(train))
+    _best_and_worst(album, gen, unseen if unseen is not None and len(unseen) else None)
     _thresholds(album, probabilities)
     _progress(album, run)
     if turntable:

@@ -37,7 +37,7 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
             f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
             + ("draw some from every checkpoint with --draw" if run.checkpoints() else "nor are there checkpoints to draw from")
         )
-    rows = judge_each(sets, case, seed, cache, say, "step")
+    rows = judge_each(sets, case, seed, cache, say, "step").astype({"step": np.int64})
     chosen = best(rows)
     values: dict[str, Any] = {"checkpoints": len(rows)}
     intervals: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
-    protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]))
+    protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]), seed)
     return Result(VERB, protocol, inputs, {}, values, intervals, [RULE, BY], absent, seed, started=started), rows
 
 

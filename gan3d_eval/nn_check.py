@@ -204,7 +204,7 @@ def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) ->
     }  # fmt: skip
     if not len(judged):
         return values, f"no sample has the volume of a training shape (at least {smallest:.0f} voxels)"
-    values |= {"l1_share_median": float(judged["l1_share"].median()), "distinct_neighbours": judged["neighbour1"].nunique()}
+    values |= {"l1_share_median": float(judged["l1_share"].median()), "distinct_neighbours": judged["neighbour1_row"].nunique()}
     return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 

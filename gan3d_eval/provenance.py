@@ -23,7 +23,7 @@ __all__ = [
     *("variants", "wilson"),
 ]
 
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "numba")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "numba", "pandas")
 """On which every number that evaluation finds depends."""
 
 

@@ -38,7 +38,7 @@ class ShapeShow {
       this.near.canvas.style.visibility = shape.near ? "visible" : "hidden";
       if (shape.near) this.near.show(VoxelViewer.decode(shape.near), this.d);
     }
-    const beside = shape.near ? `; beside it ${shape.near_name}, the nearest training shape (IoU ${shape.iou})` : "";
+    const beside = shape.near ? `; beside it ${shape.near_name}, the training shape nearest under L1 (IoU ${shape.iou})` : "";
     this.label.textContent = `${this.at + 1} of ${this.shapes.length}: ${shape.name}${faces ? "" : ", which is empty"}${beside}`;
   }
 }

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ HERE = Path(__file__).parent
 SCRIPTS = ("viewer.js", "report.js")
 
 
-def report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
+def report(runs: Sequence[RunDir], out: Path | None = None, say: Callable[[str], None] = lambda line: None) -> Path:
     """Write one page of all that is known about these runs, side by side if they are several; return its path.
 
-    `out` defaults to `report.html` in the directory of a single run; for several it must be given.
+    `out` defaults to `report.html` in the directory of a single run; for several it must be given. `say` gets a line for each
+    result that is damaged, and left out.
     """
     if out is None and len(runs) != 1:
         raise RunDirError(f"{len(runs)} runs in one report; say with --out where it is to be written")
@@ -43,7 +44,7 @@ def report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
     html = loader.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(f"{run.meta['category']} at {run.resolution}³" for run in runs)),
         names=", ".join(str(run.meta["run_id"]) for run in runs),
-        runs=[_run(run, number) for number, run in enumerate(runs)],
+        runs=[_run(run, number, say) for number, run in enumerate(runs)],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -52,10 +53,12 @@ def report(runs: Sequence[RunDir], out: Path | None = None) -> Path:
     return out
 
 
-def _run(run: RunDir, number: int) -> dict[str, Any]:
+def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything about one run."""
     refused: list[str] = []
     results = run.results(refused)
+    for reason in refused:
+        say(f"warning: left out: {reason}")
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
@@ -98,14 +101,18 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
     why_many = [why for why, n in Counter(absent.values()).items() if n > 2]
     kinds = Counter(result["intervals"][key]["kind"] for key in values if key in result["intervals"] and "/" not in key)
     usual = next((kind for kind, n in kinds.most_common(1) if n > 2), None)  # said once, below
-    for key in [key for key in [*values, *absent] if "/" not in key and absent.get(key) not in why_many]:
+    keys = dict.fromkeys([*(key.split("/")[0] for key in values), *(key for key in absent if "/" not in key)])
+    for key in [key for key in keys if absent.get(key) not in why_many]:
         interval = result["intervals"].get(key)
         of_kind = f" ({interval['kind']})" if interval and interval["kind"] != usual else ""
         around = f"{_ends(interval)}{of_kind}" if interval else absent.get(key, "")
+        if key not in values:  # what compares with other runs has no value of its own
+            apart = {o: result["intervals"].get(f"{key}/{o}") for o in others}
+            around = around or "; ".join(f"{o}: {_ends(of)}" for o, of in apart.items() if of)
         rows.append(
             {
                 "label": LABELS.get(key, key),
-                "value": _number(values.get(key, "absent")),
+                "value": _number(values.get(key, "absent" if key in absent else "")),
                 "interval": around,
                 "others": [
                     _number(values.get(name, "absent" if name in absent else "")) for name in (f"{key}/{o}" for o in others)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gan3d_eval.distances import jaccard_from_l1
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.files import Gan3dError, file_hash
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 
@@ -30,7 +30,9 @@ def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | 
     shapes = [{"name": gen.names[i], "bits": _bits(gen, i)} for i in range(min(SHOWN, len(gen)))]
     verb = "nn-check" if "nn-check" in results else "nn-check-raw"
     result, table = results.get(verb), run.path / "results" / f"{verb}.csv"
-    if result and table.is_file() and result["inputs"]["samples"]["sha256"] == gen.sha256 and (train := _searched(run, result)):
+    if result is None or not table.is_file() or (result.get("table") or {}).get("sha256") not in {None, file_hash(table)}:
+        return {"d": gen.resolution, "shapes": shapes}
+    if result["inputs"]["samples"]["sha256"] == gen.sha256 and (train := _searched(run, result)):
         rows = pd.read_csv(table)
         rows = rows[rows["set"] == "generated"].head(SHOWN)
         near = rows["neighbour1_row"].to_numpy(np.int64)

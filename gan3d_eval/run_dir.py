@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, read_json, refuse_target, safe_name, write_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
@@ -154,9 +154,9 @@ class RunDir:
     # --- samples (rule 5) --------------------------------------------------------------------------------------------
 
     def sample_names(self) -> list[str]:
-        """Sample files without suffix: steps in order, then other names, `final` last."""
+        """Sample files without suffix: steps (`000500`, of history's `at-000500`) in order, other names, `final` last."""
         names = [path.stem for path in (self.path / "samples").glob("*.npz") if not path.name.startswith(".")]
-        steps = {name: int(name) for name in names if name.isdecimal()}
+        steps = {name: int(match[1]) for name in names if (match := re.fullmatch(r"(?:at-)?([0-9]+)", name))}
         return sorted(names, key=lambda name: (name == FINAL, name not in steps, steps.get(name, 0), name))
 
     def samples(self, name: str | None = None) -> VoxelSet:
@@ -265,7 +265,8 @@ class RunDir:
         if rows is not None:
             with atomic_file(path.with_suffix(".csv")) as temporary:
                 rows.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-        write_json(path, result.to_dict())
+        table = {} if rows is None else {"table": {"path": f"{path.stem}.csv", "sha256": file_hash(path.with_suffix(".csv"))}}
+        write_json(path, result.to_dict() | table)
         return path
 
     def results(self, refused: list[str] | None = None) -> dict[str, dict[str, Any]]:

@@ -56,7 +56,7 @@ def judge_each(
         def one(gen: VoxelSet = gen) -> dict[str, np.ndarray]:
             novelty = nn_check(case.train, case.test, gen, seed=seed, cache=cache)[0]
             quality = compare(case.train, case.test, gen, draws=50, seed=seed, cache=cache)[0]
-            values = quality.values | novelty.values | {"n": quality.values["n"]}
+            values = novelty.values | quality.values  # of `empty`, which both have, the share
             kept = {name: value for name, value in values.items() if name in COLUMNS}
             for name, interval in (quality.intervals | novelty.intervals).items():
                 if name in PANELS:
@@ -69,10 +69,10 @@ def judge_each(
     return pd.DataFrame(table)
 
 
-def protocol_of(verb: str, case: Case, n: int) -> str:
-    """What makes rows comparable: both sets, and the size of each set of samples."""
+def protocol_of(verb: str, case: Case, n: int, seed: int) -> str:
+    """What makes rows comparable: both sets, the size of each set of samples, the seed that draws held-out shapes."""
     unseen = f"-test{case.test.sha256[:8]}" if case.test else ""
-    return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}"
+    return f"{verb}-{case.run.resolution}-n{n}-train{case.train.sha256[:8]}{unseen}-seed{seed}"
 
 
 def intervals_of(row: Mapping[str, Any] | pd.Series[Any], prefix: str) -> dict[str, Any]:

@@ -53,6 +53,6 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
         intervals |= {f"{name}_{end}": of for name, of in intervals_of(row, "").items() if name == "one_nna_l1"}
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None, "samples": gen.identity()}
     return Result(
-        VERB, protocol_of(VERB, case, int(values["n"])), inputs, {"thresholds": list(THRESHOLDS)}, values, intervals,
+        VERB, protocol_of(VERB, case, int(values["n"]), seed), inputs, {"thresholds": list(THRESHOLDS)}, values, intervals,
         [BY], seed=seed, started=started,
     ), rows  # fmt: skip

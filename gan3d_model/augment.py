@@ -21,7 +21,9 @@ def augments(config: TrainConfig) -> bool:
     return config.mirror or config.shift > 0 or config.cutout > 0 or config.instance_noise > 0
 
 
-def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.Generator, share: slice = slice(None)) -> Tensor:
+def augment(
+    grids: Tensor, config: TrainConfig, progress: float, random: torch.Generator, share: slice = slice(None), x: int = 0
+) -> Tensor:
     """Change a batch `(B, D, D, D)` of occupancies, each shape by its own draw.
 
     Parameters
@@ -33,12 +35,14 @@ def augment(grids: Tensor, config: TrainConfig, progress: float, random: torch.G
         On the CPU, so that the draws are the same on every device.
     share : slice
         Which part of the global batch `grids` is: draws are made for all of it.
+    x : int
+        Which axis of a shape is x, left and right: the second of polygon2voxel's, the first of all others.
     """
     d = grids.shape[1]
     b = len(grids) if share == slice(None) else config.batch_size
-    if config.mirror:  # left and right: x is the first axis of a shape
+    if config.mirror:
         mirrored = (torch.rand(b, generator=random) < 0.5)[share].to(grids.device, non_blocking=True)
-        grids = torch.where(mirrored[:, None, None, None], grids.flip(1), grids)
+        grids = torch.where(mirrored[:, None, None, None], grids.flip(1 + x), grids)
     if config.shift:
         grids = _shift(grids, torch.randint(-config.shift, config.shift + 1, (b, 3), generator=random)[share])
     if config.cutout:

@@ -40,7 +40,7 @@ def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """Whether convolutions run in bfloat16: as configured, or (`auto`) on a device that is faster in it."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else fast_bfloat16()
+    return torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else fast_bfloat16()
 
 
 def fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -11,6 +11,7 @@ LeakyReLU. Batch normalisation uses its running statistics, so that a shape's fe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import lzma
 import re
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.embedding import Embedding
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_eval.voxels import VoxelSet, content_hash
 from gan3d_model.batches import unpack_on_device
@@ -32,9 +35,9 @@ from gan3d_model.config import TrainConfig
 from gan3d_model.device import pick_device
 from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
-from gan3d_model.players import Players, check_weights, discriminator_for, load_part, open_checkpoint
+from gan3d_model.players import MissingPart, Players, check_weights, discriminator_for, load_part, open_checkpoint
 
-__all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
+__all__ = ["Extractor", "discriminator_of", "embedding_of", "extractor_of", "untrained", "version", "write_features"]
 
 Pooling = Literal["max", "mean"]
 PROTOCOL = "discriminator-features-1"  # change the computation, change the name: no hash of before stays valid
@@ -145,6 +148,24 @@ def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> 
     """The paper's features by D of a checkpoint of `run` (None: the newest), under a name that says which."""
     discriminator, found = discriminator_of(run, step, device)
     return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
+
+
+def version() -> str:
+    """Of the programs that compute features: this and the networks' source, and PyTorch's release."""
+    here = Path(__file__).parent
+    sources = b"".join((here / f"{name}.py").read_bytes() for name in ("features", "networks", "batches"))
+    return f"{torch.__version__}-{hashlib.sha256(sources).hexdigest()[:16]}"
+
+
+def embedding_of(run: RunDir, step: int | None = None, device: str = "auto", cache: Cache = NO_CACHE) -> Embedding | None:
+    """What D of `run` knows, as judges take it; None of a run that has no D: imported without weights, or with G's alone."""
+    if not run.checkpoints():
+        return None
+    try:
+        extractor = extractor_of(run, step, device)
+    except MissingPart:
+        return None
+    return Embedding(extractor.name, extractor.sha256, extractor.of, cache, version())
 
 
 @torch.no_grad()

@@ -31,8 +31,8 @@ MAX_SIDE = 2**16
 """Most channels of a layer of Torch7, and more than any kernel has."""
 CONVOLUTIONS = {"VolumetricFullConvolution": True, "VolumetricConvolution": False}
 """Of Torch7: whether they are transposed."""
-PASSED = ("View", "Reshape", "Identity", "Dropout", "VolumetricDropout", "Copy")
-"""Modules of Torch7 that change no number of a network that is evaluated."""
+PASSED = ("View", "Reshape", "Identity", "Copy")
+"""Modules of Torch7 that change no number."""
 Chain = list["Layer"]
 
 
@@ -193,6 +193,9 @@ def _of_torch7(root: Any) -> tuple[dict[str, Chain], list[str]]:
         elif kind in {"ReLU", "LeakyReLU", "Sigmoid", "Tanh"} and chain and chain[-1].activation is None:
             slope = f" {float(fields.get('negval', 0.01)):g}" if kind == "LeakyReLU" else ""
             chain[-1].activation = kind + slope
+        elif kind in {"Dropout", "VolumetricDropout"}:  # but for the second version it scales by 1 − p in evaluation, too
+            if fields.get("p", 0.5) and fields.get("v2") is not True:
+                raise WeightsError(f"{module.kind} scales its maps when the network is evaluated; ours does not")
         elif kind not in PASSED:
             raise WeightsError(f"{module.kind} has no counterpart in our networks")
     note = "Biases of convolutions are not zero and were left out, as the official release does before it runs its networks."

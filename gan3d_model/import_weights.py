@@ -38,6 +38,10 @@ ASSUMED = (
     "A state dict does not name strides, activations and ε. Taken: stride 2 and padding 1 between maps, ReLU in G, "
     "LeakyReLU 0.2 in D, ε = 1e-5, and {} after G's last layer."
 )
+TANH = (
+    "beside a G that ends in tanh D saw grids of −1 and 1, and ours sees 0 and 1, which its layers cannot make up for: "
+    "what lies beyond the grid is 0 to both"
+)
 PLAYERS = {"generator": "G", "discriminator": "D"}
 ACTIVATIONS = {"generator": "ReLU", "discriminator": "LeakyReLU 0.2"}
 
@@ -92,7 +96,7 @@ def newest(files: Sequence[File]) -> tuple[list[File], int]:
 
 def read_weights(
     files: Sequence[File], resolution: int | None, prior: str | None = None, latent_scale: float = 1.0, output: str = "sigmoid",
-    laid: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    pose: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> Weights:  # fmt: skip
     """Read G and D, whichever are there, from the files of the last step among `files`, and map them onto our networks.
 
@@ -106,7 +110,7 @@ def read_weights(
         By which latents of that law were multiplied.
     output : str
         What stands after G's last layer: `sigmoid` or `tanh`.
-    laid : function of `(…, d, d, d)`, optional
+    pose : function of `(…, d, d, d)`, optional
         How the samples were laid anew when they were imported.
 
     Raises
@@ -129,16 +133,21 @@ def read_weights(
         notes.append(f"weights are those of step {step}; {len(files) - len(used)} files of other steps were passed over")
     chains, said, record = _chains(used)
     notes += said
+    if output == "tanh" and "discriminator" in chains:
+        if len(chains) == 1:
+            raise WeightsError(TANH)
+        notes.append(TANH + "; G alone was taken over")
+        del chains["discriminator"]
     told = all(layer.stride is not None for chain in chains.values() for layer in chain)
     config = _config(chains, resolution) | {"prior": prior or "unknown"}
     states, matched = {}, []
     for player, chain in chains.items():
         states[player], lines = _mapped(player, chain, TrainConfig.from_dict(config), latent_scale, output)
         matched += lines
-        if laid:
+        if pose:
             for tensor in states[player].values():
                 if tensor.ndim == 5:
-                    tensor.copy_(torch.from_numpy(np.ascontiguousarray(laid(tensor.numpy()))))
+                    tensor.copy_(torch.from_numpy(np.ascontiguousarray(pose(tensor.numpy()))))
     return Weights(config, states, matched, notes + ([] if told else [ASSUMED.format(output)]), record, step, latent_scale)
 
 

@@ -97,12 +97,24 @@ def _kernel_of_blocks(weight: Tensor) -> Tensor:
     return weight.view(-1, 2, 2, 2, 2, 2, 2).permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, 8, 2, 2, 2)
 
 
+def _init_normal(layer: nn.Module) -> None:
+    """DCGAN's start (Radford et al. 2016): convolutions N(0, 0.02²), batch normalisation's scale N(1, 0.02²)."""
+    if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, BatchNorm):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
 class Generator(nn.Module):
-    """Map latents `(B, z)` to occupancy probabilities `(B, D, D, D)` in [0, 1]. Shapes below: D = 64, base 64."""
+    """Map latents `(B, z)` to occupancy probabilities `(B, D, D, D)` in [0, 1]. Shapes below: D = 64, base 64.
+
+    Weights begin as PyTorch's do, or as DCGAN's if `normal`.
+    """
 
     def __init__(
-        self, resolution: int = 64, base_channels: int = 64, latent_dim: int = 200, inner_size: int = 4, bias: bool = False
-    ) -> None:
+        self, resolution: int = 64, base_channels: int = 64, latent_dim: int = 200, inner_size: int = 4, bias: bool = False,
+        normal: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         widths = channels(resolution, base_channels, inner_size)
         layers: list[nn.Module] = [nn.ConvTranspose3d(latent_dim, widths[0], inner_size, bias=False)]  # (B, 512, 4, 4, 4)
@@ -110,6 +122,8 @@ class Generator(nn.Module):
             layers += [BatchNorm(before), nn.ReLU(inplace=True), nn.ConvTranspose3d(before, after, 4, 2, 1, bias=False)]
         layers += [BatchNorm(widths[-1]), nn.ReLU(inplace=True), LastConv(widths[-1], bias)]
         self.layers = nn.Sequential(*layers, nn.Sigmoid())  # (B, 1, 64, 64, 64)
+        if normal:
+            self.apply(_init_normal)
 
     def forward(self, latents: Tensor) -> Tensor:
         """`(B, z)` → `(B, D, D, D)` probabilities."""
@@ -130,6 +144,7 @@ class Discriminator(nn.Module):
         spectral_norm: bool = False,
         inner_size: int = 4,
         bias: bool = False,
+        normal: bool = False,
     ) -> None:
         super().__init__()
         widths = channels(resolution, base_channels, inner_size)[::-1]
@@ -139,6 +154,8 @@ class Discriminator(nn.Module):
             blocks.append(nn.Sequential(conv, BatchNorm(after), nn.LeakyReLU(0.2, inplace=True)))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Conv3d(widths[-1], 1, inner_size, bias=bias)  # (B, 1, 1, 1, 1)
+        if normal:  # before the largest singular values are first estimated
+            self.apply(_init_normal)
         if spectral_norm:
             for layer in [*self.modules()]:
                 if isinstance(layer, nn.Conv3d):

@@ -21,6 +21,7 @@ from gan3d_model.tensors import FAULTS, check_archive
 
 __all__ = [
     "CheckpointError",
+    "MissingPart",
     "Players",
     "check_weights",
     "discriminator_for",
@@ -40,14 +41,20 @@ class CheckpointError(Gan3dError):
     """A checkpoint that is missing, truncated, of another architecture, or holds more than tensors."""
 
 
+class MissingPart(CheckpointError):
+    """A checkpoint without the network that is asked for: imported ones may hold G or D alone."""
+
+
 def generator_for(config: TrainConfig) -> Generator:
     """A new G of the layout that `config` says."""
-    return Generator(config.resolution, config.base_channels, config.latent_dim, config.inner_size, config.last_bias)
+    normal = config.init == "normal0.02"
+    return Generator(config.resolution, config.base_channels, config.latent_dim, config.inner_size, config.last_bias, normal)
 
 
 def discriminator_for(config: TrainConfig) -> Discriminator:
     """A new D of the layout that `config` says."""
-    return Discriminator(config.resolution, config.base_channels, config.spectral_norm, config.inner_size, config.last_bias)
+    normal, spectral = config.init == "normal0.02", config.spectral_norm
+    return Discriminator(config.resolution, config.base_channels, spectral, config.inner_size, config.last_bias, normal)
 
 
 @dataclasses.dataclass
@@ -81,9 +88,6 @@ class Players:
             for layer in [*generator.modules(), *discriminator.modules()]:
                 if isinstance(layer, BatchNorm):
                     layer.shared = config.sync_batch_norm
-            if config.init == "normal0.02":
-                for player in (generator, discriminator):
-                    player.apply(_init_normal)
         for player in (generator, discriminator):
             player.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         adam = functools.partial(torch.optim.Adam, betas=(config.beta1, config.beta2), fused=True)
@@ -188,19 +192,10 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
         part.load_state_dict(checkpoint[name])
     except KeyError:
         others = ", ".join(key for key, state in checkpoint.items() if isinstance(state, dict) and key != "config")
-        raise CheckpointError(f"{path} holds no {name}, only {others}") from None
+        raise MissingPart(f"{path} holds no {name}, only {others}") from None
     except (AttributeError, RuntimeError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CheckpointError(f"{path}: {name} does not fit the config beside it ({reason})") from None
-
-
-def _init_normal(layer: nn.Module) -> None:
-    """DCGAN's start (Radford et al. 2016): convolutions N(0, 0.02²), batch normalisation's scale N(1, 0.02²)."""
-    if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-        kernel = next(part for part in layer.parameters() if part.ndim == 5)  # spectral_norm makes `layer.weight` of it
-        nn.init.normal_(kernel, 0.0, 0.02)
-    elif isinstance(layer, nn.BatchNorm3d):
-        nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

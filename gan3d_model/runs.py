@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, new_run_id, p
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["alone", "check_fit", "check_resume", "check_space", "config_of", "create_run", "total_steps"]
+__all__ = ["alone", "check_fit", "check_resume", "check_space", "config_of", "create_run", "resumption", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -80,22 +82,32 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
 
     One that took its last step and was killed before it drew the evaluation set has that left.
     """
-    if changed := config_of(run).differences(config):
+    known = config_of(run)
+    asked = dataclasses.replace(config, precision=known.precision) if config.precision == "auto" else config
+    if changed := known.differences(asked):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
     done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
+    if not done and run.meta["status"] in {"finished", "interrupted"} and (log := run.metrics()) is not None and len(log):
+        raise ConfigError(f"{run.path} has no checkpoint any more to go on from; train a new run instead")
     steps = total_steps(config, len(shapes))
     if done > steps or (done == steps and run.meta["status"] == "finished"):
         epochs = done * config.batch_size / len(shapes)
         raise ConfigError(f"{run.path} has already trained {epochs:.0f} epochs; ask for more than that with --epochs")
 
 
+def resumption(run: RunDir) -> str:
+    """The command that goes on with `run`."""
+    dataset = shlex.quote(str(run.dataset_path())) if run.finds_dataset() else "DATASET_DIR"
+    return f"python cli.py train {dataset} --resume {shlex.quote(str(run.path))}"
+
+
 @contextlib.contextmanager
 def alone(run: RunDir) -> Iterator[None]:
     """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
     try:
-        with filelock.FileLock(run.path / ".lock", timeout=0):
+        with filelock.FileLock(run.path / ".lock", timeout=1):  # whoever looks holds it for a moment
             yield
     except filelock.Timeout:
         raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None

@@ -80,6 +80,8 @@ def gather_team(device: str) -> Iterator[tuple[Team, str]]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Team(), device
         return
+    if device.startswith("cuda:"):
+        raise Gan3dError(f"--device {device} names one GPU, and torchrun gives each process its own; pass --device cuda")
     on_gpu = (device == "auto" and torch.cuda.is_available()) or device.startswith("cuda")
     if on_gpu:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

@@ -2,12 +2,13 @@
 
 What is written on the way: `metrics.csv` (a row a step), checkpoints, samples at fixed latents, TensorBoard scalars; at the
 end `samples/final.npz`. Ctrl-C or SIGTERM ends the step, checkpoints, and leaves a run that can be resumed. Every random
-number is a function of (seed, stream, step), so a resumed run takes exactly the steps that it would have taken.
+number is a function of (seed, stream, step), so a resumed run takes the steps that it would have taken, on a CPU to the bit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import signal
@@ -24,7 +25,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
-from gan3d_model.config import TrainConfig
+from gan3d_model.config import Precision, TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch, check_names
 from gan3d_model.device import advice, keep_memory, pick_device, runs_ahead, use_bfloat16
 from gan3d_model.losses import (
@@ -39,7 +40,7 @@ from gan3d_model.losses import (
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players
-from gan3d_model.runs import alone, check_fit, check_space, total_steps
+from gan3d_model.runs import alone, check_fit, check_space, resumption, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.team import Team
 
@@ -87,6 +88,10 @@ def train(
         After the run's `status` has been set to `failed` or `interrupted`.
     """
     place = check_start(config, shapes, device, stop_on, team)
+    if config.precision == "auto":  # settled once: on whatever machine a run is resumed, it computes as it began
+        began = (run.meta.get("computed") or {}).get("precision")
+        usual: Precision = "bfloat16" if use_bfloat16(config, place) else "float32"
+        config = dataclasses.replace(config, precision=began or usual)
     keep_memory()
     with alone(run) if team.leads else contextlib.nullcontext():
         try:
@@ -114,16 +119,17 @@ def _lead(
     stop_on: Collection[str], team: Team, live: bool,
 ) -> RunDir:  # fmt: skip
     """Play the game to its end, write the run, and leave it with the status that it deserves."""
+    began = not run.checkpoints()
     try:
-        precision = "bfloat16" if use_bfloat16(config, place) else "float32"
-        run = run.update(status="running", computed={"device": place.type, "precision": precision})
-        run.write_config(config.to_dict())  # of a resumed run some settings may have changed
-        say(f"training {run.path} on {len(shapes)} shapes, in {precision}; ctrl-C stops after a checkpoint")
-        if hint := advice(place):
-            say(hint)
         players = Players.build(config, place)
         check_space(config, players.checkpoint_bytes(), run)
         first = players.restore(run)
+        began = True  # what was refused so far has changed nothing of a run that had been trained
+        run = run.update(status="running", computed={"device": place.type, "precision": config.precision})
+        run.write_config(config.to_dict())  # of a resumed run some settings may have changed
+        say(f"training {run.path} on {len(shapes)} shapes, in {config.precision}; ctrl-C stops after a checkpoint")
+        if hint := advice(place):
+            say(hint)
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         progress = Progress(say, live)
         watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
@@ -137,7 +143,8 @@ def _lead(
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
             stopped_by_user = isinstance(fault, Interrupted | KeyboardInterrupt)
-            run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
+            if began:
+                run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
         raise
     return run.update(status="finished", failure=None)
 
@@ -162,6 +169,7 @@ def _loop(
     G, D, config, device = players.generator, players.discriminator, players.config, players.device
     n, batch, read_every = len(shapes), config.batch_size, READ_EVERY if runs_ahead(device) else 1
     steps, share = total_steps(config, n), team.share(batch)
+    x = max(0, ((shapes.info.get("grid") or {}).get("axes") or "xyz").find("x"))  # which axis of a shape is x
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, ⌈d³/8⌉) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
@@ -170,7 +178,7 @@ def _loop(
         return whole[share].to(device, non_blocking=True)
 
     def changed(grids: Tensor, name: str) -> Tensor:  # as D sees them at this step
-        return augment(grids, config, progress, stream(config.seed, name, step), share) if augments(config) else grids
+        return augment(grids, config, progress, stream(config.seed, name, step), share, x) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
@@ -243,7 +251,7 @@ def _loop(
         if fatal:
             raise Failed(fatal)
         if stop and step < steps:
-            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps} and can be resumed")
+            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps}; go on with: {resumption(run)}")
     return steps
 
 

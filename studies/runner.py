@@ -118,7 +118,10 @@ def command_of(task: Task) -> list[str]:
 
 def toolkit(arguments: list[str], threads: int = 1) -> str:
     """Run a command of the toolkit and return its answer (stdout); Gan3dError with its last line of stderr if it fails."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    env = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *arguments], capture_output=True, text=True, env=env, check=False
     )

@@ -55,7 +55,6 @@ def view(source: Path, hows: list[Voxelizer], n: int = 8, seed: int = 0) -> tupl
                 made = voxelize(mesh, how)
                 row = {"name": item.name, "method": how.method, "resolution": how.resolution, "occupied": int(made.grid.sum())}
                 row |= vars(coverage(mesh, made, how, seed)) | {"leaks": made.leaks}
-                del row["points"]
                 rows.append(row)
                 grid = made.grid.transpose(1, 0, 2) if how.method == "polygon2voxel" else made.grid
                 tiles.append((grid, _caption(row, how), GENERATED))

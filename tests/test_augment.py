@@ -31,6 +31,8 @@ def test_a_mirrored_shape_is_mirrored_across_x_or_left_alone(tiny, batch):
     mirrored = (out == batch.flip(1)).flatten(1).all(1)
     assert (same | mirrored).all()
     assert 16 < mirrored.sum() < 48
+    of_slides = augment(batch.transpose(1, 2), dataclasses.replace(tiny, mirror=True), 0.0, stream(0, "see"), x=1)
+    assert torch.equal(of_slides.transpose(1, 2), out)
 
 
 def test_a_shifted_shape_loses_only_what_leaves_the_grid(tiny, batch):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 
 from gan3d_eval import cache as module
 from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.embedding import Embedding
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.neighbours import Search
 from gan3d_eval.voxels import VoxelSet
 
@@ -30,6 +35,17 @@ def test_an_entry_is_computed_once_for_each_key(tmp_path):
     cache.get("thing", {"n": 2}, compute)
     cache.get("other", {"n": 1}, compute)
     assert compute.calls == 3
+
+
+def test_features_that_are_refused_are_not_kept(tmp_path, grids):
+    answers = [np.full((len(grids), 2), np.nan, np.float32), np.ones((len(grids), 2), np.float32)]
+    shapes = VoxelSet.from_grids(grids)
+    embed = Embedding("a", "1" * 64, lambda shapes: answers.pop(0), Cache(tmp_path))
+    with pytest.raises(Gan3dError, match="not all finite"):
+        embed(shapes)
+    assert np.array_equal(embed(shapes), embed(shapes))
+    answers.append(np.zeros((len(grids), 2), np.float32))
+    assert not dataclasses.replace(embed, version="another PyTorch")(shapes).any()
 
 
 def test_without_a_folder_everything_is_computed_anew(tmp_path, monkeypatch):

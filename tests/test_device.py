@@ -46,6 +46,12 @@ def test_bfloat16_is_taken_where_the_processor_is_faster_in_it(tmp_path, monkeyp
     ]
 
 
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch):
+    """PyTorch's `is_bf16_supported` says yes of a V100 or T4, which emulate it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not use_bfloat16(TrainConfig(), torch.device("cuda"))
+
+
 def test_a_system_that_does_not_say_what_it_is_computes_in_float32(tmp_path):
     assert not fast_bfloat16(tmp_path / "none")
     (tmp_path / "cpuinfo").write_text("Processor : ARMv8\n")

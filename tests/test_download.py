@@ -18,8 +18,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gan3d_eval.voxels import VoxelError
 from gan3d_model.data import download as module
 from gan3d_model.data.download import ARCHIVES, Archive, DownloadError, download
+from gan3d_model.data.parts import alone
 
 
 def packed(n_train=3, n_test=2):
@@ -227,6 +229,12 @@ def test_each_try_waits_longer_than_the_one_before(get, monkeypatch):
     monkeypatch.setattr(time, "sleep", waited.append)
     get.refused(error(503))
     assert [pause for pause in waited if pause] == [1.0, 2.0, 4.0]
+
+
+def test_two_calls_do_not_fill_one_part(get, server):
+    with alone(get.folder / "Tiny.zip"), pytest.raises(VoxelError, match=r"Tiny.zip is being made by another process"):
+        get(answer())
+    assert server.asked == []
 
 
 def test_a_folder_that_cannot_be_written_is_not_tried_again(get, server, monkeypatch):

@@ -172,6 +172,23 @@ def test_without_a_dataset_what_needs_it_is_absent_with_a_reason(run_copy: RunDi
     assert "recovered_samples" in result.values
 
 
+def test_empty_samples_are_at_no_end_of_an_attribute(run_copy: RunDir, little, monkeypatch):
+    """They are the least in every respect: all directions would be the one from nothing to something."""
+    made, n = CheckpointSpace.shapes, 0
+
+    def emptied(self, latents):
+        grids = made(self, latents).grids()
+        grids[:n] = False
+        return VoxelSet.from_grids(grids)
+
+    monkeypatch.setattr(CheckpointSpace, "shapes", emptied)
+    for n in (60, 90):  # of 120, of which 20 make either end
+        result, rows = explore(run_copy, CheckpointSpace.open(run_copy), None, None, ("arithmetic",))
+        assert ("moved_volume" in result.values) == (n == 60)
+    assert result.absent["moved_volume"] == "only 30 of 120 samples not empty"
+    assert not len(rows)
+
+
 def test_held_out_shapes_that_all_stand_in_training_are_none(run_copy: RunDir, little):
     train = run_copy.training_set()[0]
     result, rows = explore(run_copy, CheckpointSpace.open(run_copy), train, train, ("recovery", "map"), n_recover=2)

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,15 +41,33 @@ def test_a_directory_is_replaced_only_when_told_and_only_by_its_own_kind(tmp_pat
     path = tmp_path / "data"
     path.mkdir()
     (path / "thesis.tex").write_text("precious")
-    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path, "mark"):
-        pass
-    with pytest.raises(Gan3dError, match="holds no mark"), atomic_directory(path, "mark", force=True):
-        pass
+    for force in (False, True):  # nor is anybody told to replace it
+        with pytest.raises(Gan3dError, match="holds no mark, so it is something else"), atomic_directory(path, "mark", force):
+            pass
     assert (path / "thesis.tex").read_text() == "precious"
     (path / "mark").write_text("1")
+    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path, "mark"):
+        pass
     with atomic_directory(path, "mark", force=True) as temporary:
         (temporary / "new").write_text("2")
     assert [p.name for p in path.iterdir()] == ["new"]
+
+
+def test_a_directory_that_cannot_be_put_in_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+    path, rename = tmp_path / "data", Path.rename
+    path.mkdir()
+    (path / "mark").write_text("old")
+
+    def failing(self, target):
+        if self.suffix == ".tmp":
+            raise OSError("gone")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="gone"), atomic_directory(path, "mark", force=True):
+        pass
+    assert (path / "mark").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_directory_that_somebody_else_made_meanwhile_is_not_replaced(tmp_path):

@@ -256,6 +256,27 @@ def test_weights_alone_become_a_run_whose_shapes_are_drawn(tmp_path, cli):
     assert check_run(tmp_path / "run") == []
 
 
+def test_options_of_weights_are_refused_where_there_are_none(tmp_path, cli):
+    np.save(tmp_path / "fake.npy", chairs(8))
+    done = cli("import-run", tmp_path / "fake.npy", tmp_path / "run", "--prior", "normal")
+    assert (done.exit_code, (tmp_path / "run").exists()) == (1, False)
+    assert "are of weights, and there are none" in done.stderr
+
+
+def test_a_generator_without_a_discriminator_is_judged_without_features(tmp_path, dataset_dir, cli, box_sets):
+    """Its checkpoint was once taken for one that holds both."""
+    torch.save(port(16, 2, 0).state_dict(), tmp_path / "G.pt")
+    weights = cli("import-run", tmp_path / "G.pt", tmp_path / "run", "--prior", "normal", "-r", 16)
+    assert weights.exit_code == 0, weights.stderr
+    done = cli("compare", tmp_path / "run", "--reference", dataset_dir, "--draws", 2, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "no discriminator at hand" in json.loads(done.stdout)["absent"]["kid"]
+    assert cli("explore", tmp_path / "run", "--parts", "paths").exit_code == 0
+    asked = cli("compare", tmp_path / "run", "--reference", dataset_dir, "--features-from", tmp_path / "run")
+    assert asked.exit_code == 1
+    assert "has no discriminator to make features" in asked.stderr
+
+
 def test_weights_that_do_not_fit_are_left_out_where_shapes_are_there_and_refused_where_they_are_named(tmp_path, cli):
     (tmp_path / "theirs").mkdir()
     np.save(tmp_path / "theirs/fake.npy", chairs(8))

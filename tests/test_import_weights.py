@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -123,12 +124,23 @@ def test_a_tanh_and_a_scale_of_the_latents_are_folded_exactly():
     torch.testing.assert_close(ours(weights, "generator", LATENTS), expected, atol=2e-6, rtol=1e-4)
 
 
+def test_a_discriminator_that_saw_minus_one_is_left_out_and_refused_alone():
+    """Its padding of 0 is the middle of what it saw, and the lower end of what ours sees."""
+    g, d = port(32, 2, 1, last=nn.Tanh()), port(32, 2, 1, discriminator=True, last=nn.Identity())
+    files = [File("G.pt", g.state_dict()), File("D.pt", d.state_dict())]
+    weights = read_weights(files, 32, output="tanh")
+    assert set(weights.states) == {"generator"}
+    assert any("D saw grids of −1 and 1" in note for note in weights.notes)
+    with pytest.raises(Gan3dError, match="D saw grids of −1 and 1"):
+        read_weights(files[1:], 32, output="tanh")
+
+
 @pytest.mark.parametrize("axes", ["xz-y", "zyx", "-y-zx"])
 def test_weights_are_turned_with_the_samples(axes):
     """G makes shapes that lie as the imported ones do, and D sees them so."""
     pose = given(axes, None).pose
     g, d = port(32, 2, 1), port(32, 2, 1, discriminator=True, last=nn.Identity())
-    weights = read_weights([File("G.pt", g.state_dict()), File("D.pt", d.state_dict())], 32, laid=pose)
+    weights = read_weights([File("G.pt", g.state_dict()), File("D.pt", d.state_dict())], 32, pose=pose)
     expected = pose(theirs(g, LATENTS).numpy())
     np.testing.assert_allclose(ours(weights, "generator", LATENTS), expected, atol=2e-6, rtol=1e-4)
     with torch.no_grad():
@@ -290,6 +302,20 @@ def test_batch_normalisation_after_the_activation_is_refused_where_the_file_name
     modules = root.fields["modules"]
     modules[2], modules[3] = modules[3], modules[2]
     with pytest.raises(Gan3dError, match="BatchNormalization stands after ReLU; ours stands before it"):
+        read_weights([File("a.t7", written(root))], 64)
+
+
+@pytest.mark.parametrize(("kind", "fields", "fits"), [
+    ("nn.Dropout", {"p": 0.5, "v2": True}, True), ("nn.Dropout", {"p": 0.0}, True), ("nn.Dropout", {"p": 0.5}, False),
+    ("nn.VolumetricDropout", {"p": 0.5}, False),
+])  # fmt: skip
+def test_a_dropout_that_scales_in_evaluation_is_refused(kind, fields, fits):
+    """Torch7's does, but for its second version: `self.output:mul(1-self.p)`."""
+    root = network()
+    modules = list(root.fields["modules"].values())
+    modules.insert(3, TorchObject(kind, fields))
+    root.fields["modules"] = dict(enumerate(modules, start=1))
+    with contextlib.nullcontext() if fits else pytest.raises(Gan3dError, match="scales its maps"):
         read_weights([File("a.t7", written(root))], 64)
 
 

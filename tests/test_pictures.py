@@ -247,8 +247,9 @@ def test_a_broken_result_is_left_out_of_the_report_with_its_reason(run_copy, cli
     result = run_copy.results([])["curves"]
     for name, change in (("a", {"inputs": {"samples": 3}}), ("b", {"intervals": {"x": {"low": 1}}}), ("c", {"inputs": None})):
         (run_copy.path / "results" / f"{name}.json").write_text(json.dumps(result | change))
-    page = report([RunDir.open(run_copy.path)]).read_text()
-    assert page.count("Left out: ") == 5
+    said = []
+    page = report([RunDir.open(run_copy.path)], say=said.append).read_text()
+    assert page.count("Left out: ") == len(said) == 5
     assert "results/compare.json lacks absent, created" in page
     with pytest.raises(RunDirError, match="run its verb again"):
         RunDir.open(run_copy.path).results()
@@ -266,6 +267,9 @@ def test_a_result_from_another_reference_stands_under_its_own_name(run_copy, cli
     assert cli("nn-check", run_copy.path).exit_code == 1
     done = cli("nn-check", run_copy.path, "--reference", dataset_dir)
     assert done.exit_code == 0, done.stderr
+    for label in ("sofa", "table"):  # of one dataset each class has its own
+        assert cli("nn-check", run_copy.path, "--raw", "--reference", dataset_dir, "--class", label).exit_code == 0
+        assert (run_copy.path / f"results/nn-check-furniture-{label}-raw.json").is_file()
     result = json.loads((run_copy.path / "results/nn-check-furniture.json").read_text())
     assert any("is not known to be what the run was trained on" in note for note in result["notes"])
 
@@ -289,6 +293,11 @@ def test_best_and_worst_are_ranked_by_held_out_shapes(run_copy):
     assert drawn["worst"][0][0] == noise.sum()
     assert kind == "held-out"
     assert drawn["pairs"][2] == "training"
+    leaked = VoxelSet.from_grids(np.concatenate([train.grids(slice(1)), test.grids()]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan3d_eval.gallery.pair_sheet", keep)
+        gallery(run_copy, train.take(np.arange(1)), train, leaked, n=2)
+    assert drawn["best"][1] != ["IoU 1.00"]  # a copy of a training shape is not good because that is held out, too
 
 
 def test_sheets_are_png_pdf_and_svg_with_text_and_the_same_bytes_again(tmp_path):
@@ -353,6 +362,24 @@ def test_neighbours_of_other_samples_are_not_shown_beside_the_newest(run_copy, c
     assert cli("nn-check", run_copy.path, "--samples", older).exit_code == 0
     page = report([RunDir.open(run_copy.path)]).read_text()
     assert "near_name" not in page.split("<script>")[0]
+
+
+def test_neighbours_of_a_table_that_is_not_the_result_s_are_not_shown(run_copy, cli):
+    """As a kill between the writing of both leaves them."""
+    assert cli("nn-check", run_copy.path, "--raw").exit_code == 0
+    assert "near_name" in report([RunDir.open(run_copy.path)]).read_text().split("<script>")[0]
+    table = run_copy.path / "results" / "nn-check-raw.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:4]) + "\n")
+    assert "near_name" not in report([RunDir.open(run_copy.path)]).read_text().split("<script>")[0]
+
+
+def test_what_compares_with_another_run_stands_in_the_report_without_a_value_of_its_own(run_copy):
+    interval = {"low": 0.1, "high": 0.3, "kind": "95 %"}
+    values, key = {"fooling_rate": 0.4, "fooling_rate_lead/theirs": 0.2}, "fooling_rate_lead/theirs"
+    run_copy.write_result(Result("human-eval", "p", {}, {"column": "this run"}, values, {key: interval}))
+    row = report([run_copy]).read_text().split("Lead in fooling rate")[1].split("</tr>")[0]
+    assert "0.2" in row
+    assert "theirs: 0.1 – 0.3" in row
 
 
 def test_names_of_shapes_may_be_numbers(run_copy, cli, tmp_path):

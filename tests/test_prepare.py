@@ -319,7 +319,8 @@ def test_meshes_are_taken_and_voxels_beside_them_passed_over_with_a_word(tmp_pat
     ("sofa/validation/a.off", ("a", "sofa", "val")),
     ("monitor.npy.gz", ("monitor", "monitor", "train")),
     ("train/1a6f615e/models/model_normalized.obj", ("1a6f615e", "things", "train")),
-    ("30/1a6f615e/models/model_normalized.obj", ("1a6f615e", "things", "train")),
+    ("30/1a6f615e/models/model_normalized.obj", ("1a6f615e", "30", "train")),
+    ("0/a.off", ("a", "0", "train")),
 ])  # fmt: skip
 def test_class_and_split_follow_from_the_place(tmp_path, path, place):
     file = tmp_path / "things" / path
@@ -448,7 +449,7 @@ def test_parts_of_other_settings_or_a_changed_source_are_not_used(tmp_path, monk
 
 def test_two_calls_do_not_prepare_the_same_dataset_at_once(tmp_path):
     write_furniture(tmp_path / "m", ["sofa"], 1, 0)
-    with alone(tmp_path / "d"), pytest.raises(VoxelError, match="is being prepared by another process"):
+    with alone(tmp_path / "d"), pytest.raises(VoxelError, match="is being made by another process"):
         prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=quiet)
 
 

@@ -42,6 +42,8 @@ def test_history_takes_the_honest_checkpoint_and_not_the_copying_one(boxes, tmp_
     assert rows["verdict"].tolist()[::2] == ["far-from-data", "copying"]
     assert result.values["best_step"] == 200
     assert rows["n"].eq(100).all()
+    assert rows["step"].dtype == np.int64  # as floats, of six digits in a table, steps beyond a million would be equal
+    assert rows["empty"].max() <= 1  # a share, as in compare
     assert set(result.intervals) == {"best_a_far"}  # of as many shapes as are held out there is one draw
     assert (boxes.run.path / "figures" / "history.png").stat().st_size > 10_000
 

@@ -168,7 +168,7 @@ def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, m
 
     path = tmp_path / "toy" / "smoke" / "gated-s0"
     before = (path / "metrics.csv").read_bytes()
-    RunDir.open(path).update(status="interrupted")
+    RunDir.open(path).update(status="running")
     shutil.rmtree(path / "results")
     for checkpoint in RunDir.open(path).checkpoints():
         checkpoint.unlink()  # as if it was killed before the first one

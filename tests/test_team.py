@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
-from gan3d_model.team import Team
+from gan3d_model.team import Team, gather_team
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +32,12 @@ def test_alone_every_method_is_free():
     assert team.any(True, values.device)
     assert not team.any(False, values.device)
     assert team.tell("x") == "x"
+
+
+def test_one_gpu_for_all_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Gan3dError, match="cuda:1 names one GPU.* --device cuda"), gather_team("cuda:1"):
+        pass
 
 
 def test_a_batch_is_shared_without_rest():

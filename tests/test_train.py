@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
@@ -294,6 +295,20 @@ def test_resume_refuses_what_is_done_already(run_copy, sofas):
     assert TrainConfig.from_dict(run_copy.config()) == config
 
 
+def test_resume_refuses_a_run_whose_checkpoints_are_gone_and_a_refusal_changes_nothing(run_copy, sofas, tiny):
+    more, before = dataclasses.replace(tiny, epochs=3), RunDir.open(run_copy.path).meta
+    newest = run_copy.checkpoints()[-1]
+    run_copy.checkpoints()[0].unlink()
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="none of its 1 checkpoints can be read"):
+        train(more, sofas, run_copy, "cpu", quiet)
+    assert RunDir.open(run_copy.path).meta == before
+    newest.unlink()
+    with pytest.raises(ConfigError, match="has no checkpoint any more"):
+        check_resume(run_copy, more, sofas)
+    check_resume(run_copy.update(status="running"), more, sofas)  # killed before its first: it begins anew
+
+
 def test_two_trainings_never_share_a_run(run_copy, sofas, tiny):
     import filelock
 
@@ -316,6 +331,21 @@ def test_a_run_that_was_killed_after_its_last_step_draws_its_evaluation_set_on_r
     assert done.meta["status"] == "finished"
     assert done.samples("final").sha256 == expected
     assert done.metrics()["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_resumed_on_another_machine_computes_in_the_precision_that_it_began_in(
+    tiny, sofas, dataset_dir, tmp_path, monkeypatch
+):
+    run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
+    monkeypatch.setattr("gan3d_model.train.use_bfloat16", lambda config, device: True)
+    train(tiny, sofas, run, "cpu", quiet)
+    monkeypatch.setattr("gan3d_model.train.use_bfloat16", lambda config, device: False)
+    run, longer = RunDir.open(run.path), dataclasses.replace(tiny, epochs=tiny.epochs + 1)
+    check_resume(run, longer, sofas)
+    run = train(longer, sofas, run, "cpu", quiet)
+    assert run.meta["computed"]["precision"] == run.config()["precision"] == "bfloat16"
+    with pytest.raises(ConfigError, match="precision: 'bfloat16' → 'float32'"):
+        check_resume(run, dataclasses.replace(longer, epochs=9, precision="float32"), sofas)
 
 
 def test_resume_refuses_a_changed_config_and_other_shapes(run_copy, sofas, dataset_dir):
@@ -547,6 +577,9 @@ def test_every_convolution_starts_as_init_says(tiny, spectral_norm):
     for player in (players.generator, players.discriminator):
         for weight in (weight for weight in player.parameters() if weight.ndim == 5):
             assert weight.detach().std() == pytest.approx(0.02, rel=0.1)
+    if spectral_norm:  # whose vectors belong to these weights, not to those before them
+        divided = [layer.weight for layer in players.discriminator.eval().modules() if isinstance(layer, nn.Conv3d)]
+        assert all(torch.linalg.matrix_norm(weight.detach().flatten(1), 2) < 2 for weight in divided)
 
 
 def test_a_young_average_follows_quickly_and_an_old_one_slowly(tiny):

@@ -21,6 +21,7 @@ from urllib.request import FTPHandler, Request, build_opener
 
 from gan3d_eval.run_dir import Gan3dError, atomic_file
 from gan3d_eval.voxels import check_space, file_hash
+from gan3d_model.data.parts import alone
 
 __all__ = ["ARCHIVES", "Archive", "DownloadError", "download"]
 
@@ -88,7 +89,8 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / archive.file
     if force or not target.exists():
-        _fetch([*mirrors, *archive.urls], target, archive, say, timeout)
+        with alone(target):
+            _fetch([*mirrors, *archive.urls], target, archive, say, timeout)
     elif fault := _fault(target, archive, say):
         raise DownloadError(f"{target} {fault}; pass --force to download it again")
     say(f"{target} is whole; prepare reads it as it is" + (f", sparing {_mb(archive.unpacked)}" if archive.unpacked else ""))

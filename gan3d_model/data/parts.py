@@ -87,7 +87,7 @@ class Parts:
 
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Keep a second call from preparing the same target at the same time."""
+    """Keep a second call from making the same target at the same time."""
     lock = FileLock(target.parent / f".{target.name}.lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def alone(target: Path) -> Iterator[None]:
             raise VoxelError(
                 f"{target} cannot be made: no file can be written to {target.parent}; choose another place"
             ) from None
-        raise VoxelError(f"{target} is being prepared by another process; wait for it, or choose another name") from None
+        raise VoxelError(f"{target} is being made by another process; wait for it, or choose another name") from None
     except OSError as fault:
         raise VoxelError(f"{target} cannot be made: {target.parent}: {fault.strerror}; choose another place") from None
     try:

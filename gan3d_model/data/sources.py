@@ -204,9 +204,9 @@ def _place(path: str, above: list[str]) -> tuple[str, str, str]:
     if folders and folders[-1].lower() in SPLIT_FOLDERS:
         split = SPLIT_FOLDERS[folders.pop().lower()]
         below = below[:-1]
-    while below and folders and re.fullmatch(r"\d{1,3}", folders[-1]):  # 3DShapeNets: <class>/30/<split>
-        folders.pop()
-        below = below[:-1]
+        while below and len(folders) > 1 and re.fullmatch(r"\d{1,3}", folders[-1]):  # 3DShapeNets: <class>/30/<split>
+            folders.pop()
+            below = below[:-1]
     numbered = re.fullmatch(r"([A-Za-z][A-Za-z_-]*?)(?:_\d+)+", name)
     if not below and numbered:
         return name, numbered[1], split

@@ -81,7 +81,7 @@ def index_base(vertices: NDArray[np.float64], raw: NDArray[np.int64]) -> tuple[i
 
 
 def _disorder(vertices: NDArray[np.float64], places: NDArray[np.int64], faces: NDArray[np.int64]) -> float:
-    """How little the faces look like a surface: log of the mean edge length, plus degenerate, less axis-parallel shares.
+    """How little the faces look like a surface: log of the edges' length per face, plus degenerate, less axis-parallel shares.
 
     Vertices next to each other in a file mostly belong together, so faces that are shifted by one vertex have longer edges,
     more often two corners at one place (repeated positions), and fewer edges along an axis. The weights were chosen on
