@@ -137,7 +137,7 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     """D of a checkpoint of `run` (None: the newest) and its step; CheckpointError for none, no D, or not its config's D."""
     place = pick_device(device)
     content, config, path = open_checkpoint(run, step, torch.device("cpu"))  # Adam's moments need not go to the GPU
-    check_weights(discriminator_for, config, path)
+    check_weights(discriminator_for, config, content, "discriminator", path)
     discriminator = discriminator_for(config)
     load_part(discriminator, content, "discriminator", path)
     placed = discriminator.to(device=place, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as in training

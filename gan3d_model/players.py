@@ -74,7 +74,9 @@ class Players:
     def open(cls, run: RunDir, step: int | None, device: torch.device) -> tuple[Players, int]:
         """The players of the checkpoint of `step` (None: the newest), and its step; CheckpointError if there is none."""
         content, config, path = open_checkpoint(run, step, device)
-        check_weights(generator_for, config, path)  # D has about as many numbers or fewer, and may be missing
+        check_weights(
+            generator_for, config, content, "generator", path
+        )  # D has about as many numbers or fewer, and may be missing
         players = cls.build(config, device)
         players.load(content, path)
         return players, content["step"]
@@ -178,8 +180,12 @@ class Players:
         return 0
 
 
-def check_weights(make: Callable[[TrainConfig], nn.Module], config: TrainConfig, path: Path) -> None:
+def check_weights(
+    make: Callable[[TrainConfig], nn.Module], config: TrainConfig, checkpoint: dict[str, Any], name: str, path: Path
+) -> None:
     """Refuse (CheckpointError) to make a network of more numbers than its checkpoint has bytes: a config can ask for 31 GB."""
+    if name not in checkpoint:
+        raise _missing(checkpoint, name, path)
     with torch.device("meta"):
         needed = sum(weight.numel() for weight in make(config).parameters())
     if needed > (held := path.stat().st_size):
@@ -191,11 +197,16 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
     try:
         part.load_state_dict(checkpoint[name])
     except KeyError:
-        others = ", ".join(key for key, state in checkpoint.items() if isinstance(state, dict) and key != "config")
-        raise MissingPart(f"{path} holds no {name}, only {others}") from None
+        raise _missing(checkpoint, name, path) from None
     except (AttributeError, RuntimeError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CheckpointError(f"{path}: {name} does not fit the config beside it ({reason})") from None
+
+
+def _missing(checkpoint: dict[str, Any], name: str, path: Path) -> MissingPart:
+    """That a checkpoint lacks the state `name`, and what it has."""
+    others = ", ".join(key for key, state in checkpoint.items() if isinstance(state, dict) and key != "config")
+    return MissingPart(f"{path} holds no {name}, only {others}")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
