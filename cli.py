@@ -61,12 +61,14 @@ def judged_with_features(run_dir: Path, options: dict[str, Any]) -> tuple[Any, d
     case, how = judged(run_dir, options)
     how["embed"] = None
     if wanted and (source or case.run.checkpoints()):  # a run without any needs no PyTorch
+        from gan3d_eval.embedding import Embedding
         from gan3d_eval.files import Gan3dError
         from gan3d_eval.run_dir import RunDir
-        from gan3d_model.features import embedding_of
+        from gan3d_model.features import extractor_of
 
-        how["embed"] = embedding_of(RunDir.open(source) if source else case.run, device=device, cache=how["cache"])
-        if source and how["embed"] is None:
+        extractor = extractor_of(RunDir.open(source) if source else case.run, device=device)
+        how["embed"] = Embedding.by(extractor, how["cache"]) if extractor else None
+        if source and extractor is None:
             raise Gan3dError(f"{source} has no discriminator to make features; name a run that has one with --features-from")
     return case, how
 
@@ -250,7 +252,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.npy import read_arrays
     from gan3d_model.config import TrainConfig
-    from gan3d_model.features import Extractor, discriminator_of, untrained, version, write_features
+    from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
 
     cache = NO_CACHE if options["no_cache"] else Cache.default()
     try:
@@ -273,7 +275,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     def of_untrained(seed: int) -> Any:
         config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
         extractor = Extractor(untrained(config, shapes.select([], "train"), seed, options["device"]), **how)
-        return parts(Embedding("untrained D", extractor.sha256, extractor.of, cache, version())(shapes))
+        return parts(Embedding.by(extractor, cache)(shapes))
 
     sources = {"D": of_discriminator}
     sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,11 @@ class Embedding:
     function: Callable[[VoxelSet], NDArray[np.float32]]
     cache: Cache = NO_CACHE
     version: str = ""
+
+    @classmethod
+    def by(cls, extractor: Any, cache: Cache = NO_CACHE) -> Embedding:
+        """By a network that has a `name`, `sha256` and `version`, and makes features with `of(shapes)`."""
+        return cls(extractor.name, extractor.sha256, extractor.of, cache, extractor.version)
 
     def __call__(self, shapes: VoxelSet) -> NDArray[np.float32]:
         """Features of `shapes`, a row each; Gan3dError if the network returns something else, or NaN."""

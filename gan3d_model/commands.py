@@ -233,11 +233,12 @@ def explore(
     threshold: float, step: int | None, device: str, seed: int, as_json: bool, **options: Any,
 ) -> None:  # fmt: skip
     """What has G learned? Paths and sums in its latent space. Single dimensions, real shapes found in it, a map."""
+    from gan3d_eval.embedding import Embedding
     from gan3d_eval.explore import PARTS
     from gan3d_eval.explore import explore as verb
     from gan3d_eval.paper_plots import read_shapes
     from gan3d_eval.run_dir import RunDir
-    from gan3d_model.features import embedding_of
+    from gan3d_model.features import extractor_of
     from gan3d_model.latent import CheckpointSpace
 
     chosen = split(parts)
@@ -246,6 +247,7 @@ def explore(
     run = RunDir.open(run_dir)
     train, test = shapes_beside(run, reference, classes)
     theirs = read_shapes(shapes, up, threshold) if shapes else None
-    embed, space = embedding_of(run, step, device), CheckpointSpace.open(run, step, seed, device)
+    space, extractor = CheckpointSpace.open(run, step, seed, device), extractor_of(run, step, device)
+    embed = Embedding.by(extractor) if extractor else None
     result, rows = verb(run, space, train, test, tuple(chosen), theirs=theirs, embed=embed, seed=seed, say=say, **options)
     echo_result(result.to_dict(), run.write_result(result, rows), as_json)

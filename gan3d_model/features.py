@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gan3d_eval.cache import NO_CACHE, Cache
-from gan3d_eval.embedding import Embedding
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_eval.voxels import VoxelSet, content_hash
 from gan3d_model.batches import unpack_on_device
@@ -37,7 +35,7 @@ from gan3d_model.losses import stream
 from gan3d_model.networks import BatchNorm, Discriminator
 from gan3d_model.players import MissingPart, Players, check_weights, discriminator_for, load_part, open_checkpoint
 
-__all__ = ["Extractor", "discriminator_of", "embedding_of", "extractor_of", "untrained", "version", "write_features"]
+__all__ = ["Extractor", "discriminator_of", "extractor_of", "untrained", "write_features"]
 
 Pooling = Literal["max", "mean"]
 PROTOCOL = "discriminator-features-1"  # change the computation, change the name: no hash of before stays valid
@@ -98,6 +96,13 @@ class Extractor:
         """Hash of all that the features of a shape depend on: weights, buffers, layers, side, pooling, protocol."""
         return content_hash(np.array([PROTOCOL, self.weights_sha256, str(self.layers), str(self.side), self.pooling]))
 
+    @property
+    def version(self) -> str:
+        """Of the programs that compute features: this and the networks' source, and PyTorch's release."""
+        here = Path(__file__).parent
+        sources = b"".join((here / f"{name}.py").read_bytes() for name in ("features", "networks", "batches"))
+        return f"{torch.__version__}-{hashlib.sha256(sources).hexdigest()[:16]}"
+
     def of(self, shapes: VoxelSet) -> NDArray[np.float32]:
         """Features `(n, f) float32` of n shapes, computed a batch at a time.
 
@@ -144,28 +149,18 @@ def discriminator_of(run: RunDir, step: int | None = None, device: str = "auto")
     return cast(Discriminator, placed.eval()), int(content["step"])
 
 
-def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> Extractor:
-    """The paper's features by D of a checkpoint of `run` (None: the newest), under a name that says which."""
-    discriminator, found = discriminator_of(run, step, device)
-    return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
+def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> Extractor | None:
+    """The paper's features by D of a checkpoint of `run` (None: the newest), under a name that says which.
 
-
-def version() -> str:
-    """Of the programs that compute features: this and the networks' source, and PyTorch's release."""
-    here = Path(__file__).parent
-    sources = b"".join((here / f"{name}.py").read_bytes() for name in ("features", "networks", "batches"))
-    return f"{torch.__version__}-{hashlib.sha256(sources).hexdigest()[:16]}"
-
-
-def embedding_of(run: RunDir, step: int | None = None, device: str = "auto", cache: Cache = NO_CACHE) -> Embedding | None:
-    """What D of `run` knows, as judges take it; None of a run that has no D: imported without weights, or with G's alone."""
+    None of a run that has no D: imported without weights, or with G's alone.
+    """
     if not run.checkpoints():
         return None
     try:
-        extractor = extractor_of(run, step, device)
+        discriminator, found = discriminator_of(run, step, device)
     except MissingPart:
         return None
-    return Embedding(extractor.name, extractor.sha256, extractor.of, cache, version())
+    return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
 
 
 @torch.no_grad()

@@ -42,12 +42,14 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     """nn-check, compare, curves, gallery, report of a run; where nothing can be drawn, everything that needs no picture."""
     from gan3d_eval.case import check_novelty, compare_sets, open_case
     from gan3d_eval.curves import curves
+    from gan3d_eval.embedding import Embedding
     from gan3d_eval.gallery import gallery
     from gan3d_eval.render import RenderError
     from gan3d_eval.report import report
-    from gan3d_model.features import embedding_of
+    from gan3d_model.features import extractor_of
 
-    case, embed = open_case(run.path), embedding_of(run)
+    case, extractor = open_case(run.path), extractor_of(run)
+    embed = Embedding.by(extractor) if extractor else None
     say("3/4 checking the samples against training and held-out shapes, and comparing them with real ones")
     check_novelty(case, say, embed=embed)
     compare_sets(case, say, embed=embed)
