@@ -15,17 +15,8 @@ from typing import BinaryIO
 from gan3d_eval.files import Gan3dError
 
 __all__ = [
-    "HDF5",
-    "HDF5_BLOCK",
-    "HEAD",
-    "MOST_NUMBERS",
-    "RESAVE",
-    "SLACK",
-    "check_memory",
-    "check_promise",
-    "check_size",
-    "kind_of",
-]
+    "HDF5", "HDF5_BLOCK", "HEAD", "MOST_NUMBERS", "RESAVE", "SLACK", "check_memory", "check_promise", "check_size", "kind_of",
+]  # fmt: skip
 
 HDF5, HDF5_BLOCK = b"\x89HDF\r\n\x1a\n", 512
 """How HDF5 begins, at the front of the file or behind MATLAB's own block."""
