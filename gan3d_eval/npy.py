@@ -34,7 +34,9 @@ def read_arrays(path: Path, error: type[Gan3dError] = Gan3dError, required: tupl
     except UNREADABLE as fault:
         raise error(f"{path} is truncated, or no .npz or .npy of numbers ({fault})") from None
     if missing := [key for key in required if key not in arrays]:
-        raise error(f"{path} lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
+        raise error(
+            f"{path} lacks {', '.join(missing)}; it holds {', '.join(filter(None, arrays)) or 'one array without a name'}"
+        )
     return arrays
 
 

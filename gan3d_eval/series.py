@@ -99,7 +99,7 @@ def draw(rows: pd.DataFrame, over: str, path: Path, marks: Mapping[float, str]) 
                     rows[over], rows[f"{name}_low"], rows[f"{name}_high"], color=GENERATED, alpha=0.15, linewidth=0
                 )
             if f"{name}/real" in rows:
-                axis.plot(rows[over], rows[f"{name}/real"], color=REAL, linestyle=":", label="real shapes")
+                axis.plot(rows[over], rows[f"{name}/real"], color=REAL, linestyle=":", marker="_", label="real shapes")
             for at, label in marks.items():
                 axis.axvline(at, color=REAL, alpha=0.35, linewidth=1)
                 axis.annotate(

@@ -28,7 +28,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--out", type=FileArg(".png"), default=Path("view.png"), help="Picture to draw.")
 @seed_option
 def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **options: Any) -> None:
-    """Meshes beside their voxels. With what voxelising covered and lost.
+    """Meshes beside their voxels. With what voxelising covered and lost. SOURCE is a mesh, or a folder or .zip of meshes.
 
     \b
     uncovered      share of the surface that lies in empty voxels: holes
@@ -56,9 +56,9 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
 @click.command()
 @click.option("--out", type=PathArg, default=Path("demo"), help="Folder for data and run.")
 @click.option("--class", "category", type=click.Choice(FURNITURE), default="sofa", help="What is built and learned.")
-@click.option("--n-train", default=280, help="Training shapes.")
-@click.option("--n-test", default=70, help="Held-out shapes.")
-@click.option("--epochs", default=40, help="Passes over the training shapes.")
+@click.option("--n-train", type=click.IntRange(min=16), default=280, help="Training shapes.")
+@click.option("--n-test", type=COUNT, default=70, help="Held-out shapes.")
+@click.option("--epochs", type=COUNT, default=40, help="Passes over the training shapes.")
 @seed_option
 def demo(category: str, **options: Any) -> None:
     """Everything once, in minutes, on built-in furniture. Voxels, training, judging, pictures; prints the report."""
@@ -69,7 +69,7 @@ def demo(category: str, **options: Any) -> None:
 
 @click.group()
 def study() -> None:
-    """Questions answered with runs and intervals. studies/README.md has the answers."""
+    """Questions, answered with runs. studies/README.md has the answers."""
 
 
 STUDIES = (

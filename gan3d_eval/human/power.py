@@ -54,8 +54,10 @@ def answers_needed(rate: float, power: float = 0.8) -> int:
     StudyError
         A rate so near ½ that no study will do.
     """
+    if rate == 0.5:
+        raise StudyError("a rate of ½ is that of guessing, which no study tells from ½; ask for another --rate")
     z = stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power)
-    likely = (z * 0.5 / (rate - 0.5)) ** 2 if rate != 0.5 else np.inf  # by the normal approximation
+    likely = (z * 0.5 / (rate - 0.5)) ** 2  # by the normal approximation
     if likely > MOST_ANSWERS:
         raise StudyError(f"to tell a rate of {rate:g} from ½ takes more than {MOST_ANSWERS} answers")
     n = np.arange(1, int(2 * likely) + 100)

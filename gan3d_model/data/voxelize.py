@@ -54,7 +54,7 @@ class Voxelizer:
         if not 1 <= self.resolution <= MAX_RESOLUTION:
             raise VoxelError(f"resolution {self.resolution} asked for; expected 1 to {MAX_RESOLUTION}")
         if not 0 <= self.margin < self.resolution / 2:
-            raise VoxelError(f"a margin of {self.margin} leaves nothing of {self.resolution} voxels; expected 0 to below half")
+            raise VoxelError(f"a margin of {self.margin:g} asked for; expected 0 to below half of the {self.resolution} voxels")
         if self.up not in {"y", "z"}:
             raise VoxelError(f"up axis {self.up!r}; expected y or z")
         if self.method not in METHODS:
