@@ -143,7 +143,8 @@ def draw(study: Study, rows: pd.DataFrame, path: Path) -> None:
                 axis.plot(mean, y, "|", color=NEUTRAL, markersize=14, markeredgewidth=2)
             axis.set_yticks(range(len(cells)), [""] * len(cells) if i else cells)
             axis.set_ylim(-0.6, len(cells) - 0.4)
-            axis.set_xlim(-0.02, max(1.02, 1.05 * values.max()))  # all are shares, or ratios of such
+            low, high = values.min(), values.max()  # all are shares, or ratios of such; dots that lie close need no 0
+            axis.set_xlim(*((low - 0.02, high + 0.02) if high - low < 0.1 else (-0.02, max(1.02, 1.05 * high))))
             axis.set_title(f"{measure.heading}: {measure.better}", loc="left")
 
 
