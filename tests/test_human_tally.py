@@ -252,6 +252,8 @@ def test_answers_needed_are_enough_and_not_too_many():
     assert answers_needed(0.4) == answers_needed(0.6)
     assert abs(n - ((1.96 * 0.5 + 0.84 * np.sqrt(0.24)) / 0.1) ** 2) < 20  # the normal approximation
     with pytest.raises(StudyError, match="more than 200000 answers"):
+        answers_needed(0.5001)
+    with pytest.raises(StudyError, match="that of guessing"):
         answers_needed(0.5)
 
 

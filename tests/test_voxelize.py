@@ -235,7 +235,7 @@ def test_a_mesh_without_a_sensible_size_is_refused(vertices, reason):
 
 @pytest.mark.parametrize(("how", "reason"), [
     ({"resolution": 0}, "expected 1 to 512"),
-    ({"margin": 8}, "leaves nothing"),
+    ({"margin": 8}, "asked for; expected 0 to below half"),
     ({"up": "x"}, "expected y or z"),
     ({"method": "fast"}, "expected exact or polygon2voxel"),
     ({"method": "polygon2voxel"}, "surfaces as they lie"),
