@@ -213,8 +213,8 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically; `content` as `Players.save` puts it together."""
     buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError of its own when it writes the file itself
     torch.save({"format": FORMAT} | content, buffer)
-    with atomic_file(path) as temporary, buffer.getbuffer() as view:  # given back also by an error (Python 3.13 complains)
-        temporary.write_bytes(view)
+    with atomic_file(path) as temporary, temporary.open("wb") as file, buffer.getbuffer() as view:
+        file.write(view)  # (`write_bytes` keeps a view of its own, of which Python 3.13 complains after an error)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
