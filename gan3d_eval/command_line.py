@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Cli(click.Group):
             code, reason = 1, "out of memory"
         except KeyboardInterrupt:
             code, reason = 130, "interrupted"
-        click.echo(f"error: {reason}", err=True)
+        say(f"error: {reason}")
         return ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -134,8 +135,8 @@ def feature_options(command: Any) -> Any:
 
 
 def say(line: str) -> None:
-    """Progress and log go to stderr."""
-    click.echo(line, err=True)
+    """Progress and log go to stderr; commands that they name are called as this one was."""
+    click.echo(line.replace("python cli.py", "gan3d") if Path(sys.argv[0]).stem == "gan3d" else line, err=True)
 
 
 def split(names: str | None) -> list[str]:

@@ -67,6 +67,7 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
     from gan3d_eval.run_dir import RunDir
 
     runs = [RunDir.open(path) for path in run_dirs]
+    shapes = verb.read_shapes(theirs, up, threshold) if theirs else None
     results = {str(run.path): run.results().get("classify-features", {}) for run in runs}
     if missing := [name for name, result in results.items() if not result]:
         why = f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}"
@@ -81,9 +82,8 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
         click.echo(out_file(out, "-accuracy.png"))
-    if theirs:
+    if shapes is not None:
         train, _ = shapes_beside(runs[0], None, ())
-        shapes = verb.read_shapes(theirs, up, threshold)
         click.echo(verb.panel(shapes, runs[0].samples(), train, out_file(out, "-shapes.png")))
     else:
         say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")

@@ -65,7 +65,7 @@ LEAK = {
     "check stricter.",
     "left-out": "Training shapes that have a twin among the others: {}. They are no null and were left out.",
 }
-TOO_SMALL = "Held-out shapes smaller than 95 % of the training shapes are, too small to be judged, and left out: {}."
+TOO_SMALL = "Held-out shapes left out as too small to be judged (95 % of the training shapes are larger): {}."
 OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
@@ -126,7 +126,8 @@ def nn_check(
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
     values, reason = _count(rows, null_kind, len(train), smallest)
-    values["repeats"] = len(gen) - len(np.unique(gen.packed, axis=0))
+    full = gen.packed[gen.volume > 0]  # empty ones have a count of their own
+    values["repeats"] = len(full) - len(np.unique(full, axis=0))
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
@@ -185,7 +186,7 @@ def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
         some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
         kinds.append(statistics(some)["kind"].value_counts(normalize=True))
     ours, theirs = (kind.index[0] for kind in kinds)
-    if ours != theirs and min(kind.iloc[0] for kind in kinds) >= MOSTLY:
+    if "empty" not in {ours, theirs} and ours != theirs and min(kind.iloc[0] for kind in kinds) >= MOSTLY:
         notes.append(OTHER_KIND.format(ours, theirs))
     return notes
 

@@ -171,11 +171,16 @@ def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[flo
 
 
 def _smoothed(pyvista: Any, grid: NDArray[np.bool_]) -> Any:
-    """The surface half way between occupied and empty voxel centres, smoothed without shrinking (Taubin 1995)."""
-    padded = np.pad(grid, 1).astype(np.float32)
-    image = pyvista.ImageData(dimensions=padded.shape, origin=(-0.5,) * 3)
-    image.point_data["occupied"] = padded.flatten(order="F")
-    return image.contour([0.5], scalars="occupied").smooth_taubin(n_iter=30, pass_band=0.08)
+    """A smooth surface about the voxels, in which every part is left, a single voxel too.
+
+    Halved voxels are blurred by less than half a voxel before the contour is drawn, at a level that a single one reaches; then
+    it is smoothed without shrinking (Taubin 1995). A contour of the voxels themselves would halve whatever is one voxel thick.
+    """
+    fine = np.pad(grid.repeat(2, 0).repeat(2, 1).repeat(2, 2), 3).astype(np.float32)
+    fine = ndimage.gaussian_filter(fine, 0.8, truncate=3.0)
+    image = pyvista.ImageData(dimensions=fine.shape, spacing=(0.5,) * 3, origin=(-1.25,) * 3)
+    image.point_data["occupied"] = fine.flatten(order="F")
+    return image.contour([0.35], scalars="occupied").smooth_taubin(n_iter=20, pass_band=0.12)
 
 
 def _place_camera(pyvista: Any, plotter: Any, d: int) -> None:

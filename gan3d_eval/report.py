@@ -159,9 +159,8 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         cards.append((f"{novelty['a_far']:.2f}", "A: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
     if "one_nna_l1/real" in real:
         both = " and ".join(f"{real[f'one_nna_{kind}_l1']:.2f}" for kind in ("gen", "ref"))
-        cards.append(
-            (both, f"1-NNA (L1) on samples, held-out shapes: 0.5 is ideal, real ones have {real['one_nna_l1/real']:.2f}")
-        )
+        theirs = " and ".join(f"{real[f'one_nna_{kind}_l1/real']:.2f}" for kind in ("gen", "ref"))
+        cards.append((both, f"1-NNA (L1) on samples, held-out shapes: 0.5 is ideal, real ones have {theirs}"))
         if real.get("coverage_l1/real"):
             share = real["coverage_l1"] / real["coverage_l1/real"]
             cards.append((percent(share), "of the coverage under L1 that real shapes reach"))

@@ -53,6 +53,8 @@ def sheet(
     if path.suffix[1:] not in FORMATS:
         raise Gan3dError(f"{path}: no format for a sheet; choose one of {', '.join(FORMATS)}")
     paper = paper or Paper()
+    if paper.look == "smooth":
+        notes = f"{notes} Voxels are drawn as smooth surfaces.".strip()
     lines = max(caption.count("\n") + 1 if caption else 0 for _, caption, _ in tiles)
     high, columns = tile + lines * LINE + 8, min(columns, len(tiles))
     width = 2 * MARGIN + max(columns * tile, _wide(title, 20, "bold"), _wide(notes, 12))

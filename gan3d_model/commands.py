@@ -52,7 +52,7 @@ class ConfigCommand(click.Command):
 def warn_of_empty(shapes: Any) -> None:
     """Say that a training set holds empty shapes; they are trained on all the same."""
     if empty := int((shapes.volume == 0).sum()):
-        say(f"warning: {empty} of the {len(shapes)} training shapes are empty; `prepare --fix drop-empty` leaves them out")
+        say(f"warning: empty shapes among the {len(shapes)} to train on: {empty}; `prepare --fix drop-empty` leaves them out")
 
 
 @click.command(cls=ConfigCommand)

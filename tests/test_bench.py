@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import torch
 
 from gan3d_model.config import TrainConfig
@@ -47,24 +49,18 @@ def test_the_benchmark_of_judging_tells_cold_from_cached_and_what_a_million_cost
     assert "a million shapes (33 GB): " in lines[2]
 
 
-def test_all_benchmarks_run_in_one_sitting_under_the_name_of_the_machine(cli, monkeypatch, tmp_path):
-    from studies import bench, bench_eval, bench_train, bench_voxelize
-
-    for module in (bench, bench_eval, bench_train, bench_voxelize):
-        for name in [name for name in vars(module) if name.startswith("bench_")]:
-            monkeypatch.setattr(module, name, lambda name=name, **options: [f"{name} {len(options)}"])
+def test_all_benchmarks_run_in_one_sitting_each_in_a_process_of_its_own(cli, monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, check: ran.append(command[3:]) or subprocess.CompletedProcess(command, len(ran) > 6)
+    )
     done = cli("bench", "all", "--dataset", tmp_path)
-    assert done.exit_code == 0, done.output
-    first, *lines = done.stdout.splitlines()
-    assert "cores of" in first
-    assert "torch 2." in first
-    train = ["bench_precision 4", "bench_train 7", "bench_train 7"]
-    assert lines == [
-        "bench_nn_check 5",
-        "bench_alignment 4",
-        "bench_eval 4",
-        "bench_voxelize 3",
-        "bench_layers 2",
-        *train,
-        *train,
-    ]
+    assert done.exit_code == 1
+    assert "bench train --precision float32 failed" in done.stderr
+    assert "cores of" in done.stdout
+    assert "torch 2." in done.stdout
+    assert [run[0] for run in ran] == ["nn-check", "alignment", "eval", "voxelize", "layers", "precision", "train"]
+    from cli import main
+
+    for run in ran:  # as the commands take them
+        main.commands["bench"].commands[run[0]].make_context(run[0], run[1:])

@@ -18,7 +18,7 @@ from gan3d_eval.curves import curves, seconds_per_epoch
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
 from gan3d_eval.plotting import figure
-from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, voxel_faces
+from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
@@ -334,6 +334,22 @@ def test_every_look_draws_a_shape_where_it_is(look):
     image = render.render([grid, grid & False], [GENERATED] * 2, 80, look)
     assert (image[0] < 240).any(axis=2).mean() > 0.05
     assert (image[1] == 255).all()
+
+
+def test_a_smooth_look_loses_no_part_however_thin():
+    """A contour of the voxels themselves, smoothed, lost legs and single voxels."""
+    import pyvista
+
+    grid = np.zeros((16, 16, 16), np.bool_)
+    grid[3, 3, 3] = grid[8, 8, 2:14] = grid[12:15, 2:15, 12] = True
+    bodies = _smoothed(pyvista, grid).split_bodies()
+    assert len(bodies) == 3
+    for body, box in zip(
+        sorted(bodies, key=lambda body: body.bounds[0]),
+        ((3, 4, 3, 4, 3, 4), (8, 9, 8, 9, 2, 14), (12, 15, 2, 15, 12, 13)),
+        strict=True,
+    ):
+        assert np.allclose(body.bounds, box, atol=0.25)
 
 
 def test_a_shape_turns_in_an_animation(tmp_path):

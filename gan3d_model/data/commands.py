@@ -101,7 +101,11 @@ def prepare(
     from gan3d_model.data.prepare import prepare as run
 
     how = voxelizer(options)
-    shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
+    try:
+        shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
+    except KeyboardInterrupt:
+        say("what is done is kept in a hidden folder beside the target: the same command goes on there")
+        raise
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
     for reason, count in shapes.info["rejected_for"].items():

@@ -102,6 +102,8 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
         raise VoxelError(f"{source} does not exist; expected a folder or .zip of meshes or voxels, or an array file")
     if (source / "dataset.json").is_file():
         raise VoxelError(f"{source} is a dataset already; export it to prepare it anew")
+    if (source / "run.json").is_file():
+        raise VoxelError(f"{source} is a run, whose samples are no data to train on; export them first if they are to be")
     if source.resolve().is_relative_to(target.resolve()):
         raise VoxelError(f"{target} holds the source {source}; choose another name for the dataset")
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
