@@ -35,7 +35,11 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     if not sets:
         raise RunDirError(
             f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
-            + ("draw some from every checkpoint with --draw" if run.checkpoints() else "nor are there checkpoints to draw from")
+            + (
+                "draw some from every checkpoint with --draw"
+                if run.checkpoints()
+                else "nor are there checkpoints to draw from: judge it by nn-check and compare"
+            )
         )
     rows = judge_each(sets, case, seed, cache, say, "step").astype({"step": np.int64})
     chosen = best(rows)

@@ -65,7 +65,7 @@ class RunDir:
         if not path.is_dir():
             raise RunDirError(f"{path} is no directory; expected a run directory, as made by train or import-run")
         if not (path / "run.json").is_file():
-            raise RunDirError(f"{path} is no run directory: it has no run.json")
+            raise RunDirError(f"{path} is no run directory, as made by train or import-run: it has no run.json")
         meta = read_json(path / "run.json", RunDirError)
         _check_meta(path, meta)
         return cls(path, meta)

@@ -170,7 +170,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["prepare", "DATA", "NEW", "-r", "16", "--margin", "8"], 1, "a margin of 8 asked for; expected 0 to below half"),
     (["sample", "RUN", "--threshold", "2"], 2, "2.0 is not in the range"),
     (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
-    (["nn-check", "DATA"], 1, "is no run directory: it has no run.json"),
+    (["nn-check", "DATA"], 1, "is no run directory, as made by train or import-run: it has no run.json"),
     (["nn-check", "RUN", "--k", "0"], 1, "0 neighbours asked for"),
     (["classify-features", "RUN", "--layers", "two"], 2, "--layers two: expected numbers with commas"),
     (["nn-check", "RUN", "--samples", "nope"], 1, "nope.npz is missing; there are 000003, 000006, final"),
