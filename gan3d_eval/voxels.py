@@ -294,9 +294,7 @@ class VoxelSet:
         if split is not None:
             mask &= (self.table["split"] == split).to_numpy()
         if not mask.any():
-            there = sorted(set(self.table.loc[self.table["split"] == split, "class"])) if split else []
-            raise VoxelError(
-                f"dataset {self.info.get('name', '')} has no shapes of {', '.join(classes) or 'any class'} in split {split!r}; "
-                f"it has some of {', '.join(there) or 'no class'} there"
-            )
+            there = ", ".join(sorted(set(self.table.loc[self.table["split"] == split, "class"]))) or "none"
+            what = f"{self.info.get('name', '')} has no shapes of {', '.join(classes) or 'any class'}"
+            raise VoxelError(f"{what} in split {split!r}; there it has {there}")
         return self.take(mask)

@@ -181,7 +181,10 @@ def launch(dataset_dir, run, *extra):
     root = Path(__file__).parents[1]
     settings = "--class sofa --base-channels 4 --latent-dim 8 --batch-size 8 --epochs 100000 --checkpoint-every 2 --device cpu"
     command = [sys.executable, str(root / "cli.py"), "train", str(dataset_dir), *settings.split(), "--out", str(run), *extra]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for(condition, process, seconds=90):
