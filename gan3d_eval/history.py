@@ -33,14 +33,10 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     started = time.perf_counter()
     run, sets = case.run, steps_of(case.run)
     if not sets:
-        raise RunDirError(
-            f"{run.path}: no sample file has a step and at least {MIN_N} shapes; "
-            + (
-                "draw some from every checkpoint with --draw"
-                if run.checkpoints()
-                else "nor are there checkpoints to draw from: judge it by nn-check and compare"
-            )
-        )
+        way_out = "nor are there checkpoints to draw from: judge it by nn-check and compare"
+        if run.checkpoints():
+            way_out = "draw some from every checkpoint with --draw"
+        raise RunDirError(f"{run.path}: no sample file has a step and at least {MIN_N} shapes; {way_out}")
     rows = judge_each(sets, case, seed, cache, say, "step").astype({"step": np.int64})
     chosen = best(rows)
     values: dict[str, Any] = {"checkpoints": len(rows)}

@@ -74,9 +74,8 @@ class Players:
     def open(cls, run: RunDir, step: int | None, device: torch.device) -> tuple[Players, int]:
         """The players of the checkpoint of `step` (None: the newest), and its step; CheckpointError if there is none."""
         content, config, path = open_checkpoint(run, step, device)
-        check_weights(
-            generator_for, config, content, "generator", path
-        )  # D has about as many numbers or fewer, and may be missing
+        # of D, which has about as many numbers or fewer, and may be missing, nothing is asked
+        check_weights(generator_for, config, content, "generator", path)
         players = cls.build(config, device)
         players.load(content, path)
         return players, content["step"]
