@@ -66,7 +66,10 @@ def judged_with_features(run_dir: Path, options: dict[str, Any]) -> tuple[Any, d
         from gan3d_eval.run_dir import RunDir
         from gan3d_model.features import extractor_of
 
-        extractor = extractor_of(RunDir.open(source) if source else case.run, device=device)
+        try:
+            extractor = extractor_of(RunDir.open(source) if source else case.run, device=device)
+        except Gan3dError as fault:
+            raise Gan3dError(f"{fault}; --no-features judges without it") from None
         how["embed"] = Embedding.by(extractor, how["cache"]) if extractor else None
         if source and extractor is None:
             raise Gan3dError(f"{source} has no discriminator to make features; name a run that has one with --features-from")
@@ -268,16 +271,15 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     discriminator, step = discriminator_of(run, options["step"], options["device"])
     judged = Extractor(discriminator, label=f"D of step {step}", **how)
     made = how | {"layers": list(judged.layers), "step": step, "sha256": judged.sha256}
-
-    def of_discriminator() -> Any:
-        return parts(read_arrays(write_features(run, shapes, judged, str(shapes.info["name"])))["features"])
+    made["classes"] = (run.meta["dataset"] or {}).get("classes") or []
 
     def of_untrained(seed: int) -> Any:
         config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
         extractor = Extractor(untrained(config, shapes.select([], "train"), seed, options["device"]), **how)
         return parts(Embedding.by(extractor, cache)(shapes))
 
-    sources = {"D": of_discriminator}
+    name = str(shapes.info["name"])
+    sources: dict[str, Any] = {"D": lambda: parts(read_arrays(write_features(run, shapes, judged, name))["features"])}
     sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}
     sources |= {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}
     return sources, made

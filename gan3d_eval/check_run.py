@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.contract import RUN_KEYS, meta_faults, result_faults
+from gan3d_eval.contract import METRICS, RUN_KEYS, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, read_json
 from gan3d_eval.npy import read_arrays
-from gan3d_eval.run_dir import METRICS, RunDir, RunDirError
+from gan3d_eval.run_dir import RunDir, RunDirError
 
 __all__ = ["check_run"]
 

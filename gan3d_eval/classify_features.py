@@ -40,6 +40,7 @@ NOTES = [
     "near twins stay together.",
     "untrained: the same architecture before training, which says how much of an accuracy training is to be thanked for.",
 ]
+FEW_SEEN = "D was trained on {} alone; published accuracies are of discriminators that saw every class."
 
 
 def classify_features(
@@ -57,7 +58,7 @@ def classify_features(
     curve : bool
         Also fit on 1, 2, 5 … shapes of each class, five times each.
     made : dict, optional
-        How D's features were made, for protocol and inputs: layers, side, pooling, step, sha256.
+        How D's features were made, for protocol and inputs: layers, side, pooling, step, sha256; classes that D was trained on.
 
     Returns
     -------
@@ -97,9 +98,11 @@ def classify_features(
     how = {key: value for key, value in (made or {}).items() if key in ("layers", "side", "pooling")}
     which = f"-layers{'.'.join(map(str, how['layers']))}-{how['pooling']}{how['side']}" if how else ""
     inputs |= {"discriminator": {key: made[key] for key in ("step", "sha256")}} if made else {}
+    seen = (made or {}).get("classes", [])  # none are named where D saw all
+    notes = [*NOTES, *([FEW_SEEN.format(", ".join(seen))] if seen and set(seen) < set(labels) else [])]
     result = Result(
         VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}{which}-svm2", inputs,
-        {"column": first, "seed": seed} | how, values, intervals, list(NOTES), {}, seed, started=started,
+        {"column": first, "seed": seed} | how, values, intervals, notes, {}, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
 

@@ -5,6 +5,7 @@ stdout is a path, a small table, or `--json`; stderr is log and progress.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -76,7 +77,8 @@ class Cli(click.Group):
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise
         except OSError as fault:
-            code, reason = 1, f"{fault.filename or 'file system'}: {fault.strerror or fault}"
+            way = "free some" if fault.errno == errno.ENOSPC else "give another path"
+            code, reason = 1, f"{fault.filename or 'file system'}: {(fault.strerror or str(fault)).lower()}; {way}"
         except MemoryError:
             code, reason = 1, "out of memory"
         except KeyboardInterrupt:
@@ -209,6 +211,9 @@ def echo_result(result: dict[str, Any], path: Path, as_json: bool, first: Collec
         say(f"note: {note}")
     click.echo(f"{'protocol':22} {result['protocol']}")
     click.echo(f"{'written to':22} {path}")
+    drawn = path.parent.with_name("figures")
+    if any(drawn.glob(f"{path.stem}*.png")):
+        click.echo(f"{'pictures':22} {drawn / path.stem}*.png")
 
 
 def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:

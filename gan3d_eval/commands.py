@@ -118,7 +118,10 @@ def gallery(
     run_dir: Path, reference: Path | None, classes: tuple[str, ...], samples: str | None, n_samples: int, seed: int,
     suffix: str, turntable: bool, **paper: Any,
 ) -> None:  # fmt: skip
-    """Contact sheets of samples and their neighbours. Best and worst, thresholds, training's progress, a turntable."""
+    """Contact sheets of samples and their neighbours. Best and worst, thresholds, training's progress, a turntable.
+
+    They replace those that were drawn before.
+    """
     from gan3d_eval.gallery import gallery as verb
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.sheets import Paper

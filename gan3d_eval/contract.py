@@ -1,11 +1,16 @@
-"""What `run.json` and a result must hold (RUN_DIR.md, rules 2 and 8), and what is wrong with one that does not."""
+"""What `run.json`, `metrics.csv` and results must hold (RUN_DIR.md, rules 2, 4, 8), and what is wrong where they do not."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FORMAT", "RUN_KEYS", "meta_faults", "result_faults"]
+import pandas as pd
+
+from gan3d_eval.files import Gan3dError
+
+__all__ = ["FORMAT", "METRICS", "RUN_KEYS", "log_table", "meta_faults", "result_faults"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
@@ -16,6 +21,9 @@ RUN_KEYS = frozenset(
 RESULT_KEYS = frozenset(
     ("format status verb protocol inputs options values intervals notes absent seed software created seconds").split()
 )
+METRICS = (
+    "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
+).split()
 OBJECTS = ("dataset", "grid", "producer", "software")
 TEXTS = ("run_id", "category", "created")
 TEXTS_OF_DATASET = ("name", "path", "split", "sha256")
@@ -64,3 +72,25 @@ def result_faults(result: Mapping[str, Any]) -> list[str]:
             if not isinstance(of, dict | None)
         ]
     return faults
+
+
+def log_table(text: str, checked: bool = True) -> pd.DataFrame:
+    """The rows of a `metrics.csv` (rule 4), without a last line that is still being written (it has no newline).
+
+    Raises
+    ------
+    Gan3dError
+        No table with a column `step` or, if `checked`, one that holds text or a row without a step.
+    """
+    try:
+        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+    except ValueError as fault:
+        raise Gan3dError(f"cannot be read: {fault}") from None
+    if "step" not in table:
+        raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}")
+    if checked and len(table):
+        if words := [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]:
+            raise Gan3dError(f"column {', '.join(words)} holds something else than numbers")
+        if n := table["step"].isna().sum():
+            raise Gan3dError(f"{n} rows have no step")
+    return table

@@ -137,6 +137,8 @@ def diversity(shapes: VoxelSet, n: int, seed: int = 0) -> dict[str, float]:
 def table(rows: pd.DataFrame) -> str:
     """The rows of whole sets side by side, for people."""
     shown = rows[rows["class"] == ALL].drop(columns="class").set_index("dataset").astype(object)
+    if "drawn" in shown:  # NaN, of classes too small to draw from, makes floats of counts
+        shown["drawn"] = shown["drawn"].map("{:.0f}".format, na_action="ignore")
     for measure in MEASURES:
         if measure in shown:
             ends = zip(shown[measure], shown.pop(f"{measure}_low"), shown.pop(f"{measure}_high"), strict=True)

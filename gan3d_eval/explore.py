@@ -111,8 +111,7 @@ def explore(
     if theirs is not None and theirs.resolution != space.resolution:
         raise Gan3dError(f"your shapes have {theirs.resolution}³, but G makes {space.resolution}³; bring them to that")
     if train is not None and test is not None:
-        fresh = test.take(~test.stands_in(train))
-        test = fresh if len(fresh) else None
+        test = test.apart_from(train)
     tour = _Tour(run, space, train, test, seed)
     for part in parts:
         say(f"{part} …")

@@ -20,6 +20,7 @@ from gan3d_eval.files import UNREADABLE, Gan3dError, atomic_file
 from gan3d_eval.hdf5 import parse_hdf5
 from gan3d_eval.mat5 import parse_mat5
 from gan3d_eval.npy import npy_header, parse_arrays, parse_npy
+from gan3d_eval.packing import packed_bytes, unpack
 from gan3d_eval.trust import HDF5, HDF5_BLOCK, RESAVE, check_promise, check_size
 
 __all__ = ["VOXEL_SUFFIXES", "VoxelError", "only_grids", "parse_voxels", "suffix_of", "turn_up", "write_binvox", "write_mat"]
@@ -93,7 +94,7 @@ def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[
     zipped = suffix != ".npy.gz" and stream.read(2) == b"PK"
     stream.seek(0)
     if zipped:
-        return parse_arrays(stream, most)
+        return _own_samples(parse_arrays(stream, most), most)
     inside = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if suffix == ".npy.gz" else stream
     shape, fortran, dtype = npy_header(inside)
     size = math.prod(shape) * dtype.itemsize
@@ -102,6 +103,19 @@ def _parse_numpy(stream: BinaryIO, suffix: str, stored: int, most: int) -> dict[
         return {"": np.memmap(inside, dtype, "r", inside.tell(), shape, "F" if fortran else "C")}
     inside.seek(0)
     return {"": parse_npy(inside, stored if inside is stream else size)}
+
+
+def _own_samples(arrays: dict[str, NDArray[Any]], most: int) -> dict[str, NDArray[Any]]:
+    """Of a sample file of ours, packed grids beside their `resolution`: these grids, or the probabilities kept with them."""
+    packed, side = arrays.get("occupancy"), arrays.get("resolution")
+    if packed is None or side is None or side.ndim or side.dtype.kind != "i" or packed.ndim != 2 or packed.dtype != np.uint8:
+        return arrays
+    if not 0 < side <= MAX_SIDE or packed.shape[1] != packed_bytes(int(side)):
+        raise VoxelError(f"holds packed grids of {packed.shape[1]} bytes, which none of resolution {side} has")
+    if "probability" in arrays:
+        return {"probability": arrays["probability"]}
+    check_promise(len(packed) * int(side) ** 3, 8 * packed.nbytes, most)
+    return {"occupancy": unpack(packed, int(side))}
 
 
 def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:

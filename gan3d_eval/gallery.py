@@ -87,8 +87,7 @@ def gallery(
         album.tiles("training", tiles, f"Training shapes: {len(rows)} of {len(train)}, drawn at random")
         title = "The first samples, each beside the training shape nearest under L1"
         album.pairs("pairs", gen, train, np.arange(min(PAIRS, len(gen))), title, "training")
-    unseen = test if test is None or train is None else test.take(~test.stands_in(train))
-    _best_and_worst(album, gen, unseen if unseen is not None and len(unseen) else None)
+    _best_and_worst(album, gen, test if test is None or train is None else test.apart_from(train))
     _thresholds(album, probabilities)
     _progress(album, run)
     if turntable:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
+from gan3d_eval.contract import METRICS
 from gan3d_eval.files import Gan3dError
-from gan3d_eval.run_dir import METRICS
 
 __all__ = ["MOST_BYTES", "LogError", "metric_of", "read_log"]
 

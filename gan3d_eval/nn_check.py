@@ -65,6 +65,7 @@ LEAK = {
     "check stricter.",
     "left-out": "Training shapes that have a twin among the others: {}. They are no null and were left out.",
 }
+MOVED = "Held-out shapes that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 TOO_SMALL = "Held-out shapes left out as too small to be judged (95 % of the training shapes are larger): {}."
 OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
@@ -143,14 +144,20 @@ def nn_check(
     protocol = _protocol(train, test, gen, f"{null_kind}{values['n_null']}", "" if raw_why else f"-shift{shift}-{poses}", embed)
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
     options["column"] = "l1"
-    empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
-    left_out = [] if test else [NO_TEST]
-    of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
-    left_out += [text.format(n) for text, n in of_null if n]
-    beside = [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
-    beside += [SOFT] if "soft_l1" in rows else []
-    notes = [f"{values['verdict']}: {why}", *NOTES, *left_out, *beside, *_conventions(train, gen, seed)]
+    notes = [f"{values['verdict']}: {why}", *NOTES, *_left_out(train, test, null_kind, values)]
+    notes += [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
+    notes += [SOFT] if "soft_l1" in rows else []
+    notes += _conventions(train, gen, seed)
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
+
+
+def _left_out(train: VoxelSet, test: VoxelSet | None, null_kind: str, values: dict[str, Any]) -> list[str]:
+    """Which shapes are no part of the null, and why."""
+    empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
+    of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
+    notes = [*([] if test else [NO_TEST]), *(text.format(n) for text, n in of_null if n)]
+    moved = {key.split("/")[-1]: n for key, n in values.items() if key.startswith("null_copies")}
+    return [*notes, MOVED.format(", ".join(f"{name} {n}" for name, n in moved.items()))] if moved else notes
 
 
 def _protocol(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, null: str, searched: str, embed: Embedding | None) -> str:

@@ -57,6 +57,8 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     """Everything about one run."""
     refused: list[str] = []
     results = run.results(refused)
+    shapes = _kept(lambda: turned(run, results), refused)
+    _kept(run.metrics, refused)
     for reason in refused:
         say(f"warning: left out: {reason}")
     made = {result["verb"] for result in results.values()}
@@ -64,9 +66,18 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
         "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
         "answers": answers(results, bool(run.checkpoints()), shlex.quote(str(run.path))), "failures": failures(run.meta),
         "refused": refused,
-        "shapes": turned(run, results), "provenance": _provenance(run),
+        "shapes": shapes, "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip
+
+
+def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
+    """What `read` returns; of a file that is damaged None, and its reason among `refused`."""
+    try:
+        return read()
+    except RunDirError as fault:
+        refused.append(str(fault))
+        return None
 
 
 def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder: str, about: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gan3d_eval.distances import jaccard_from_l1
 from gan3d_eval.files import Gan3dError, file_hash
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["is_stale", "turned"]
@@ -52,13 +52,15 @@ def _searched(run: RunDir, result: dict[str, Any]) -> VoxelSet | None:
 
 
 def is_stale(run: RunDir, result: dict[str, Any]) -> bool:
-    """Whether a result is of samples that are not there any more, or have changed."""
+    """Whether a result is of samples that are not there any more, cannot be read, or have changed."""
     samples = result["inputs"].get("samples") or {}
     path, sha256 = str(samples.get("path")), samples.get("sha256")
     if sha256 is None or not path.startswith("samples/"):
         return False
-    name = path.removeprefix("samples/").removesuffix(".npz")
-    return name not in run.sample_names() or run.samples(name).sha256 != sha256
+    try:
+        return bool(run.samples(path.removeprefix("samples/").removesuffix(".npz")).sha256 != sha256)
+    except RunDirError:
+        return True
 
 
 def _bits(shapes: VoxelSet, row: int) -> str:

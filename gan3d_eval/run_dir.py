@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.contract import FORMAT, meta_faults, result_faults
+from gan3d_eval.contract import FORMAT, METRICS, log_table, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, atomic_file, file_hash, read_json, refuse_target, safe_name, write_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, software, utc_now
@@ -30,9 +29,6 @@ __all__ = [
     "refuse_target", "software",
 ]  # fmt: skip
 
-METRICS = (
-    "step epoch seconds loss_d loss_d_real loss_d_fake loss_g acc_d acc_d_real acc_d_fake d_updated lr_d lr_g occupancy_g"
-).split()
 FINAL = "final"
 NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 
@@ -66,7 +62,11 @@ class RunDir:
             raise RunDirError(f"{path} is no directory; expected a run directory, as made by train or import-run")
         if not (path / "run.json").is_file():
             raise RunDirError(f"{path} is no run directory, as made by train or import-run: it has no run.json")
-        meta = read_json(path / "run.json", RunDirError)
+        try:
+            meta = read_json(path / "run.json", RunDirError)
+        except RunDirError as fault:
+            anew = f"python cli.py import-run {path}/samples/final.npz NEW_RUN_DIR makes a run of its samples"
+            raise RunDirError(f"{fault}; {anew if (path / 'samples/final.npz').is_file() else 'copy it again'}") from None
         _check_meta(path, meta)
         return cls(path, meta)
 
@@ -191,7 +191,13 @@ class RunDir:
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"
-        return path, read_arrays(path, RunDirError, ("occupancy", "resolution"))
+        try:
+            return path, read_arrays(path, RunDirError, ("occupancy", "resolution"))
+        except RunDirError as fault:
+            others = [f"--samples takes another: {', '.join(n for n in names if n != path.stem)}"] if len(names) > 1 else []
+            if self.checkpoints() and path.stem[0].isalpha():
+                others.append(f"drawn anew by: python cli.py sample {self.path} --name {path.stem} --force")
+            raise RunDirError("; ".join([str(fault), *(others or ["copy it again"])])) from None
 
     def write_samples(self, name: str, force: bool = False, **arrays: NDArray[Any]) -> Path:
         """Write `samples/<name>.npz`: `occupancy` (N, D³/8) uint8 and the optional arrays of rule 5."""
@@ -214,18 +220,9 @@ class RunDir:
         if not path.is_file():
             return None
         try:
-            text = path.read_text(encoding="utf-8")
-            table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+            return log_table(path.read_text(encoding="utf-8"), checked)
         except ValueError as fault:
-            raise RunDirError(f"{path} cannot be read: {fault}") from None
-        if "step" not in table:
-            raise RunDirError(f"{path} has no column 'step'; found {', '.join(map(str, table.columns))}")
-        if checked and len(table):
-            if words := [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]:
-                raise RunDirError(f"{path}: column {', '.join(words)} holds something else than numbers")
-            if n := table["step"].isna().sum():
-                raise RunDirError(f"{path}: {n} rows have no step")
-        return table
+            raise RunDirError(f"{path}: {fault}") from None
 
     @contextlib.contextmanager
     def metrics_log(self, upto: int = 0) -> Iterator[Any]:

@@ -1,8 +1,4 @@
-"""Voxel sets: many binary grids of one resolution, packed eight voxels to a byte, on disk and in memory.
-
-One layout travels the whole way. `np.packbits` of a C-ordered boolean grid is the dataset file (memory-mapped), the
-batch that is sent to the training device, the samples file, and the row that faiss's binary index searches. On binary
-grids L1 = Hamming distance, so nothing is expanded to be compared.
+"""Voxel sets: many binary grids of one resolution, packed as `packing.py` says, on disk and in memory.
 
 This module does not read meshes (see `gan3d_model.data`) and computes no metric.
 """
@@ -31,6 +27,7 @@ from gan3d_eval.files import (
 )
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
+from gan3d_eval.packing import pack, packed_bytes, unpack, volumes
 
 __all__ = [  # gan3d_model imports nothing of this package but this module and run_dir, so what it needs of others is here too
     "MAX_RESOLUTION", "VOXEL_SUFFIXES", "VoxelError", "VoxelSet", "binarize", "check_space", "content_hash", "file_hash",
@@ -40,28 +37,6 @@ __all__ = [  # gan3d_model imports nothing of this package but this module and r
 DATASET_FORMAT = 1
 COLUMNS = ["name", "class", "split", "source", "sha256", "occupied", "components", "flags"]
 MAX_RESOLUTION = 512
-
-
-def packed_bytes(resolution: int) -> int:
-    """Bytes of one packed grid: d³/8, rounded up (an odd d leaves zero bits at the end, which no distance sees)."""
-    return (resolution**3 + 7) // 8
-
-
-def pack(grids: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pack `(n, d, d, d) bool` into `(n, ⌈d³/8⌉) uint8`, most significant bit first, C order."""
-    return np.packbits(grids.reshape(len(grids), -1), axis=1)
-
-
-def unpack(packed: NDArray[np.uint8], resolution: int) -> NDArray[np.bool_]:
-    """Undo `pack`: `(n, ⌈d³/8⌉) uint8` → `(n, d, d, d) bool`."""
-    bits = np.unpackbits(packed, axis=1, count=resolution**3).view(np.bool_)
-    return bits.reshape(-1, resolution, resolution, resolution)
-
-
-def volumes(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Occupied voxels of each packed row, `(n,) int64`, in voxels."""
-    counts = [np.bitwise_count(packed[i : i + 4096]).sum(axis=1, dtype=np.int64) for i in range(0, len(packed), 4096)]
-    return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
 
 def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> NDArray[np.bool_]:
@@ -275,6 +250,11 @@ class VoxelSet:
         """Which shapes stand in `other` too, voxel for voxel: `(n,) bool`."""
         known = set(row_hashes(other.packed))
         return np.array([digest in known for digest in row_hashes(self.packed)], np.bool_)
+
+    def apart_from(self, other: VoxelSet) -> VoxelSet | None:
+        """The shapes that do not stand in `other` too; None where none is left."""
+        known = self.stands_in(other)
+        return None if known.all() else self.take(~known) if known.any() else self
 
     def select(self, classes: Sequence[str] = (), split: str | None = None) -> VoxelSet:
         """The shapes of these classes (all, if none are named) and this split (all, if None).

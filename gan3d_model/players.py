@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
 from gan3d_model.networks import BatchNorm, Discriminator, Generator
-from gan3d_model.tensors import FAULTS, check_archive
+from gan3d_model.tensors import FAULTS, TensorError, check_archive
 
 __all__ = [
     "CheckpointError",
@@ -238,7 +238,8 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise
     except FAULTS as fault:
         reason = str(fault).split("\n")[0][:120] or type(fault).__name__
-        raise CheckpointError(f"{path} is truncated or no checkpoint of tensors ({reason}); take another one") from None
+        said = reason if isinstance(fault, TensorError) else f"is truncated, or no checkpoint of tensors ({reason})"
+        raise CheckpointError(f"{path} {said}") from None
     known = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in KINDS.items())
     if not known or content["format"] != FORMAT:
         raise CheckpointError(f"{path} is no gan3d checkpoint of format {FORMAT}")
@@ -256,5 +257,9 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
             )
         found = ", ".join(p.name for p in checkpoints) or "none"
         raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
-    content = read_checkpoint(path, device)
+    try:
+        content = read_checkpoint(path, device)
+    except CheckpointError as fault:
+        others = ", ".join(str(int(p.stem)) for p in checkpoints if p != path) or "none"
+        raise CheckpointError(f"{fault}; checkpoints of other steps: {others}") from None
     return content, TrainConfig.from_dict(content["config"], str(path)), path

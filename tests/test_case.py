@@ -53,3 +53,6 @@ def test_shapes_stand_in_a_set_voxel_for_voxel():
     grids = np.random.default_rng(0).random((6, 4, 4, 4)) < 0.5
     one, other = VoxelSet.from_grids(grids[:4]), VoxelSet.from_grids(grids[2:])
     assert one.stands_in(other).tolist() == [False, False, True, True]
+    assert np.array_equal(one.apart_from(other).grids(), grids[:2])
+    assert one.apart_from(one) is None
+    assert other.take([2, 3]).apart_from(one).names == other.names[2:]

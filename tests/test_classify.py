@@ -123,6 +123,15 @@ def test_leaked_shapes_are_counted_and_accuracy_is_told_without_them(problem):
     assert result.values["accuracy_without_leaks"] == pytest.approx((clean["D"] == clean["class"]).mean())
 
 
+@pytest.mark.parametrize(("seen", "said"), [([], False), (["0"], True), (["0", "1", "2"], False)])
+def test_a_discriminator_that_saw_few_of_the_classes_is_called_so(problem, seen, said):
+    classes = sorted(set(problem[0].table["class"]))
+    made = {"layers": [2], "side": 2, "pooling": "max", "step": 3, "sha256": "0" * 64}
+    made["classes"] = [classes[int(i)] for i in seen]
+    notes = classify_features(*problem, curve=False, made=made)[0].notes
+    assert any(note.startswith(f"D was trained on {classes[0]} alone; published") for note in notes) == said
+
+
 def test_mean_class_accuracy_weighs_classes_equally():
     labels = np.array(["a"] * 30 + ["b"] * 30)
     truth = np.array(["a"] * 40 + ["b"] * 10)

@@ -164,6 +164,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "MESHES"], 1, "is no dataset directory; python cli.py prepare SRC"),
     (["train", "DATA", "--resume", "IMPORTED"], 1, "was imported: how it was trained is unknown"),
     (["prepare", "NOTHING", "NEW", "-r", "32"], 1, "does not exist"),
+    (["prepare", "MESHES", "NEW"], 2, "Missing option '-r' / '--resolution'. Networks train at 16, 32, 64, 128. See:"),
     (["prepare", "DATA", "DATA", "-r", "32"], 1, "is a dataset already"),
     (["prepare", "MESHES", "DATA", "-r", "32"], 1, "already exists"),
     (["prepare", "DATA", "NEW", "-r", "0"], 1, "resolution 0 asked for"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gan3d_eval.formats import MAX_SIDE, VoxelError, parse_voxels, suffix_of, turn_up, write_binvox, write_mat
-from gan3d_eval.voxels import MAX_RESOLUTION
+from gan3d_eval.voxels import MAX_RESOLUTION, pack
 
 WIDE = np.zeros((70, 70, 70), np.bool_)
 WIDE[10:60, 3:, 5:] = True  # runs far longer than the 255 that a byte counts
@@ -59,6 +59,17 @@ def test_mat_holds_the_volume_and_nothing_else(tmp_path, grids):
     assert [name for name in content if not name.startswith("__")] == ["Volume"]
     assert content["Volume"].dtype == np.uint8
     assert np.array_equal(read(tmp_path / "a.mat")["Volume"] > 0, grids[0])
+
+
+def test_a_sample_file_of_ours_is_grids_or_the_probabilities_kept_with_them(run_copy):
+    run_copy.write_samples("binary", occupancy=run_copy.samples().packed)
+    assert np.array_equal(read(run_copy.path / "samples/binary.npz")["occupancy"], run_copy.samples().grids())
+    soft = np.random.default_rng(0).random((3, 16, 16, 16)).astype(np.float16)
+    run_copy.write_samples("soft", occupancy=pack(soft > 0.5), probability=soft)
+    assert np.array_equal(read(run_copy.path / "samples/soft.npz")["probability"], soft)
+    run_copy.write_samples("odd", occupancy=np.zeros((3, 100), np.uint8))
+    with pytest.raises(VoxelError, match="packed grids of 100 bytes, which none of resolution 16 has"):
+        read(run_copy.path / "samples/odd.npz")
 
 
 @pytest.mark.parametrize("name", ["Volume", "instance", "voxels", "anything"])

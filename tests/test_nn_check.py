@@ -116,6 +116,14 @@ def test_without_a_test_split_training_shapes_stand_in_leaving_one_out(box_sets)
     assert copier.values["a_far"] < 0.1
 
 
+def test_held_out_shapes_that_are_moved_copies_are_no_null_of_the_distances_that_find_them(box_sets):
+    train, test, gen = box_sets
+    moved = np.flip(train.take(train.volume > np.median(train.volume)).grids(slice(0, 4)), axis=1)
+    result, _ = nn_check(train, VoxelSet.from_grids(np.concatenate([test.grids(), moved])), gen)
+    assert result.values["n_null"] == result.values["n_null/aligned_l1"] + 4
+    assert "find them smaller: aligned_l1 4, aligned_jaccard 4" in " ".join(result.notes)
+
+
 def test_held_out_shapes_that_stand_in_training_are_no_null(box_sets):
     """A leak (8 % of held-out chairs in one known release) would put the null's lower quantile at 0."""
     train, test, gen = box_sets

@@ -255,6 +255,21 @@ def test_a_broken_result_is_left_out_of_the_report_with_its_reason(run_copy, cli
         RunDir.open(run_copy.path).results()
 
 
+def test_a_damaged_log_and_damaged_samples_are_left_out_of_the_report_with_their_reasons(run_copy, cli):
+    assert cli("nn-check", run_copy.path, "--raw").exit_code == cli("curves", run_copy.path).exit_code == 0
+    with (run_copy.path / "metrics.csv").open("a") as file:
+        file.write('xx,"\n')
+    (run_copy.path / "samples/final.npz").write_bytes(b"PK")
+    done = cli("report", run_copy.path)
+    assert done.exit_code == 0, done.output
+    said = done.stderr.splitlines()
+    assert "samples/final.npz is truncated" in said[0] and "metrics.csv: cannot be read" in said[1]
+    assert len(said) == 2
+    page = (run_copy.path / "report.html").read_text()
+    assert page.count("Left out: ") == 2
+    assert "have changed" in page  # what was judged cannot be compared with what is there
+
+
 def test_the_report_shows_strange_text_as_text(run_copy):
     run_copy.update(category="<script>alert(1)</script>", failure="<b>bold</b>")
     page = report([RunDir.open(run_copy.path)]).read_text()

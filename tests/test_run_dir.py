@@ -15,7 +15,8 @@ import torch
 
 from gan3d_eval import provenance
 from gan3d_eval.check_run import check_run
-from gan3d_eval.run_dir import METRICS, Result, RunDir, RunDirError, new_run_id, producer
+from gan3d_eval.contract import METRICS
+from gan3d_eval.run_dir import Result, RunDir, RunDirError, new_run_id, producer
 from gan3d_eval.voxels import VoxelSet
 
 META = {
@@ -154,7 +155,7 @@ def test_rule_5_truncated_and_pickled_samples_are_refused(run):
     path = run.path / "samples" / "final.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunDirError, match=r"final\.npz is truncated"):
+    with pytest.raises(RunDirError, match=r"final\.npz is truncated.*; copy it again"):
         run.samples()
     np.savez(path, occupancy=np.array([{}], dtype=object), resolution=8)
     with pytest.raises(RunDirError, match="of numbers"):
@@ -314,3 +315,22 @@ def test_the_contract_document_numbers_its_rules_one_to_eleven():
 
 def test_samples_are_a_plain_zip_of_arrays(run):
     assert sorted(zipfile.ZipFile(run.path / "samples" / "final.npz").namelist()) == ["occupancy.npy", "resolution.npy"]
+
+
+def test_what_is_damaged_names_a_way_out(run_copy, tmp_path, cli):
+    (run_copy.path / "samples/final.npz").write_bytes(b"PK")
+    with pytest.raises(RunDirError, match=r"--samples takes another: 000003, 000006; drawn anew by: .* --name final --force"):
+        run_copy.samples()
+    draw = cli("sample", run_copy.path, "--name", "final", "--force", "-n", 4)
+    assert draw.exit_code == 0
+    assert len(run_copy.samples()) == 4
+    (run_copy.path / "checkpoints/000006.pt").write_bytes(b"PK")
+    judged = cli("nn-check", run_copy.path)
+    assert "000006.pt is truncated" in judged.stderr
+    assert judged.stderr.splitlines()[-1].endswith("; checkpoints of other steps: 3; --no-features judges without it")
+    (run_copy.path / "run.json").write_text("{")
+    with pytest.raises(RunDirError, match="import-run .*/samples/final.npz NEW_RUN_DIR makes a run of its samples"):
+        RunDir.open(run_copy.path)
+    taken = cli("import-run", run_copy.path / "samples/final.npz", tmp_path / "new")
+    assert taken.exit_code == 0, taken.output
+    assert RunDir.open(tmp_path / "new").samples().sha256 == run_copy.samples().sha256

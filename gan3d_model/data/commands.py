@@ -17,6 +17,16 @@ FURNITURE = ("dresser", "monitor", "sofa", "table")
 """What `synthetic` builds: the names of `data.synthetic.CLASSES`, without its heavy imports."""
 
 
+class Resolution(click.types.IntParamType):
+    """A number of voxels that has no default, because what is made of it depends on it."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Which ones there is a use for."""
+        from gan3d_model.config import RESOLUTIONS
+
+        return f"Networks train at {', '.join(map(str, RESOLUTIONS))}"
+
+
 def voxelizer_options(command: Any) -> Any:
     """How meshes become voxels; unset ones depend on the method."""
     for option in (  # in reverse: decorators apply from the last
@@ -71,7 +81,7 @@ def download(name: str, folder: Path, mirrors: tuple[str, ...], sha256: str | No
 @click.command()
 @click.argument("source", type=PathArg)
 @click.argument("dataset_dir", type=PathArg)
-@click.option("-r", "--resolution", type=int, required=True, help="Voxels along each axis, 1 to 512.")
+@click.option("-r", "--resolution", type=Resolution(), required=True, help="Voxels along each axis, 1 to 512.")
 @click.option("--class", "classes", multiple=True, help="Take only this class; repeat for several, default all.")
 @click.option("--pattern", default="*", help="Take only files whose path matches, e.g. '*.solid.binvox'.")
 @click.option("--names", help="Arrays: names of labels 0, 1, …, separated by commas.")

@@ -97,7 +97,7 @@ def alone(target: Path) -> Iterator[None]:
             raise VoxelError(
                 f"{target} cannot be made: no file can be written to {target.parent}; choose another place"
             ) from None
-        raise VoxelError(f"{target} is being made by another process; wait for it, or choose another name") from None
+        raise VoxelError(f"{target} is being made by another process; wait for it, or choose another place") from None
     except OSError as fault:
         raise VoxelError(f"{target} cannot be made: {target.parent}: {fault.strerror}; choose another place") from None
     try:
