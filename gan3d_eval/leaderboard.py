@@ -85,3 +85,5 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
                 axis.axhline(below + 0.5, color=REAL, linewidth=0.8)
             axis.set_title(measure, loc="left")
             axis.locator_params(axis="x", nbins=4)
+        legend = "dots: samples, with intervals; upright bars: real shapes, as if they were samples"
+        axes[0].figure.supxlabel(legend, fontsize="small")
