@@ -263,7 +263,8 @@ def test_a_damaged_log_and_damaged_samples_are_left_out_of_the_report_with_their
     done = cli("report", run_copy.path)
     assert done.exit_code == 0, done.output
     said = done.stderr.splitlines()
-    assert "samples/final.npz is truncated" in said[0] and "metrics.csv: cannot be read" in said[1]
+    assert "samples/final.npz is truncated" in said[0]
+    assert "metrics.csv: cannot be read" in said[1]
     assert len(said) == 2
     page = (run_copy.path / "report.html").read_text()
     assert page.count("Left out: ") == 2
