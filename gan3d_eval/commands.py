@@ -64,10 +64,11 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
     """Beside the paper: accuracies, and shapes. Theirs above ours; after classify-features."""
     from gan3d_eval import paper_plots as verb
     from gan3d_eval.files import Gan3dError, atomic_file
+    from gan3d_eval.foreign_shapes import read_shapes
     from gan3d_eval.run_dir import RunDir
 
     runs = [RunDir.open(path) for path in run_dirs]
-    shapes = verb.read_shapes(theirs, up, threshold) if theirs else None
+    shapes = read_shapes(theirs, up, threshold) if theirs else None
     results = {str(run.path): run.results().get("classify-features", {}) for run in runs}
     if missing := [name for name, result in results.items() if not result]:
         why = f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.foreign import Found
+from gan3d_eval.foreign import Found, collect
 from gan3d_eval.run_dir import RunDir
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, pack
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, pack, turn_up
 
-__all__ = ["Shapes", "shapes_of"]
+__all__ = ["Shapes", "read_shapes", "shapes_of"]
 
 THRESHOLD = 0.5
 BLOCK = 256
@@ -127,6 +127,27 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
     names = None if len(batches) == 1 else [PurePosixPath(name).stem for name in batches]
     grids = np.concatenate(occupied) if len(occupied) > 1 else occupied[0]
     return Shapes(grids, probability, names, threshold, signed, [f"shapes: {n}; {kind}"])
+
+
+def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRESHOLD) -> VoxelSet:
+    """All shapes of anybody's files, folders and archives, to be shown or looked for beside ours; z is up in the set.
+
+    Raises
+    ------
+    VoxelError
+        Something in them that cannot be read, no shapes, or several resolutions.
+    """
+    parts = []
+    for source in sources:
+        found = collect(source)
+        if found.refused or not found.batches:
+            name, reason = next(iter(found.refused.items()), ("", "holds weights, and no shapes"))
+            raise VoxelError(f"{_where(source, name)} {reason}")
+        grids = shapes_of(found, threshold, source).occupied
+        parts.append(turn_up(grids) if up == "y" else grids)
+    if len(sides := {grids.shape[1] for grids in parts}) > 1:
+        raise VoxelError(f"files of resolutions {', '.join(map(str, sorted(sides)))}; pass those of one")
+    return VoxelSet.from_grids(np.concatenate(parts))
 
 
 def _where(source: Path, name: str) -> Path:

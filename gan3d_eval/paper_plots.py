@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from gan3d_eval.modelnet import modelnet10, modelnet40
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.sheets import Tile, sheet
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, only_grids, parse_voxels, suffix_of, turn_up
+from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["comparison", "draw", "panel", "published", "read_shapes"]
+__all__ = ["comparison", "draw", "panel", "published"]
 
 CONTROLS = ("untrained", "voxels")
 
@@ -113,26 +113,6 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         axis.set_xlabel(
             f"accuracy on ModelNet{rows['classes'].iloc[0]}, per cent; hollow: not a linear SVM; pale: trained with labels"
         )
-
-
-def read_shapes(paths: Sequence[Path], up: str, threshold: float) -> VoxelSet:
-    """The grids of `.mat`, `.binvox`, `.npy` or `.npz` files, turned so that z is up; VoxelError names one that has none."""
-    found = []
-    for path in paths:
-        try:
-            with path.open("rb") as stream:
-                arrays = parse_voxels(stream, suffix_of(path.name))
-            grids = binarize(np.squeeze(only_grids(arrays)), threshold, str(path))
-        except FileNotFoundError:
-            raise VoxelError(
-                f"{path} is missing; the paper's shapes come from files that you have, such as its release's .mat"
-            ) from None
-        except VoxelError as fault:
-            raise VoxelError(f"{path} {fault}" if str(path) not in str(fault) else str(fault)) from None
-        found.append(turn_up(grids) if up == "y" else grids)
-    if len(sizes := {grids.shape[1] for grids in found}) > 1:
-        raise VoxelError(f"files of resolutions {', '.join(map(str, sorted(sizes)))}; pass those of one")
-    return VoxelSet.from_grids(np.concatenate(found))
 
 
 def panel(theirs: VoxelSet, gen: VoxelSet, train: VoxelSet | None, path: Path, n: int = 8) -> Path:

@@ -236,7 +236,7 @@ def explore(
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.explore import PARTS
     from gan3d_eval.explore import explore as verb
-    from gan3d_eval.paper_plots import read_shapes
+    from gan3d_eval.foreign_shapes import read_shapes
     from gan3d_eval.run_dir import RunDir
     from gan3d_model.features import extractor_of
     from gan3d_model.latent import CheckpointSpace

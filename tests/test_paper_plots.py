@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gan3d_eval.foreign_shapes import read_shapes
 from gan3d_eval.formats import write_binvox, write_mat
 from gan3d_eval.modelnet import modelnet10
-from gan3d_eval.paper_plots import comparison, draw, panel, published, read_shapes
+from gan3d_eval.paper_plots import comparison, draw, panel, published
 from gan3d_eval.run_dir import RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -60,14 +61,21 @@ def test_shapes_are_read_from_what_people_have_and_turned_upright(tmp_path, grid
     assert np.array_equal(read_shapes([tmp_path / "b.binvox"], "y", 0.5).grids()[0], grids[1])
     np.save(tmp_path / "c.npy", grids[:3, None].astype(np.float32) * 0.7)  # (n, 1, d, d, d), probabilities
     assert len(read_shapes([tmp_path / "a.mat", tmp_path / "c.npy"], "z", 0.5)) == 4
+    (tmp_path / "both").mkdir()
+    for name in ("a.mat", "b.binvox"):
+        (tmp_path / name).rename(tmp_path / "both" / name)
+    assert len(read_shapes([tmp_path / "both"])) == 2
 
 
 def test_files_that_hold_no_shapes_are_named(tmp_path, grids):
-    with pytest.raises(VoxelError, match=r"missing.mat is missing; the paper's shapes come from files that you have"):
+    with pytest.raises(VoxelError, match=r"missing.mat is missing"):
         read_shapes([tmp_path / "missing.mat"], "z", 0.5)
     (tmp_path / "text.mat").write_text("no")
     with pytest.raises(VoxelError, match=r"text.mat"):
         read_shapes([tmp_path / "text.mat"], "z", 0.5)
+    np.save(tmp_path / "one.npy", grids[0])
+    with pytest.raises(VoxelError, match=r"text.mat"):  # nothing is left out without a word
+        read_shapes([tmp_path])
     write_mat(tmp_path / "a.mat", grids[0])
     write_mat(tmp_path / "b.mat", np.ones((5, 5, 5), bool))
     with pytest.raises(VoxelError, match="files of resolutions 5, 8"):
