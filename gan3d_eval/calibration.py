@@ -93,7 +93,7 @@ class Calibrated:
 
 
 def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Calibrated:
-    """Set the samples' distances against the null's; neither may be empty."""
+    """Set the samples' distances against the null's; neither may be empty. `bootstrap` resamples of both, at least 1."""
     p = p_values(gen, null)
     q: Distances = stats.false_discovery_control(p)
     far, z = mann_whitney(gen, null)
@@ -103,12 +103,12 @@ def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Cal
         "median": float(np.median(gen)), "null_median": float(np.median(null)), "n_null": len(null), "a_far": far, "z_u": z,
         "flagged": flagged, "flagged_share": flagged / len(gen), "significant": int((q <= ALPHA).sum()),
     }  # fmt: skip
-    intervals: dict[str, dict[str, Any]] = {}
-    if bootstrap:
-        low, high = _around(again, 0.05, min(len(gen), len(null)))
-        intervals["a_far"] = {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"}
-    intervals["flagged_share"] = wilson(flagged, len(gen))
-    limits = _around(again, 0.01, min(len(gen), len(null))) if bootstrap else (0.0, 1.0)
+    low, high = _around(again, 0.05, min(len(gen), len(null)))
+    intervals: dict[str, dict[str, Any]] = {
+        "a_far": {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"},
+        "flagged_share": wilson(flagged, len(gen)),
+    }
+    limits = _around(again, 0.01, min(len(gen), len(null)))
     return Calibrated(values, intervals, limits, by_chance(flagged, len(gen), len(null)), p, q)
 
 

@@ -118,8 +118,8 @@ def nn_check(
         Different resolutions, or k larger than the training set.
     """
     started = time.perf_counter()
-    if k < 1:
-        raise VoxelError(f"{k} neighbours asked for; expected at least 1")
+    if min(k, bootstrap) < 1:
+        raise VoxelError(f"{k} neighbours asked for, and {bootstrap} resamples; expected at least 1 of each")
     _check_resolutions(train, test, gen)
     raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
     sets, own = sets_of(train, test, not raw_why, seed)

@@ -104,12 +104,6 @@ def test_the_interval_of_a_by_hand():
     assert np.mean(again) == pytest.approx(mann_whitney(gen, null)[0], abs=0.01)
 
 
-def test_without_a_bootstrap_nothing_is_known_of_a():
-    found = calibrate(np.ones(30), np.ones(30), 0, 0)
-    assert "a_far" not in found.intervals
-    assert found.far == (0.0, 1.0)
-
-
 def test_a_few_copies_among_bad_samples_are_found():
     """C_T and Z_U see averages only: 5 % copies in 95 % bad samples pass them (METRICS, C_T)."""
     random = np.random.default_rng(0)
