@@ -237,7 +237,7 @@ def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: in
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
     shapes = VoxelSet.open(dataset or run.dataset_path()).without_empty()
-    train, test = (shapes.select([], split) for split in ("train", "test"))
+    train, test = (shapes.select([], split) for split in ("train", shapes.held_out))
     sources, made = feature_sources(run, shapes, options)
     result, rows, sizes = verb(train, test, sources, seed, curve, say, made)
     path = run.write_result(result, rows)
@@ -263,10 +263,10 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     except ValueError:
         raise click.UsageError(f"--layers {options['layers']}: expected numbers with commas, as in 2,3") from None
     how = {"layers": layers, "side": options["side"], "pooling": options["pooling"]}
-    of = {part: shapes.table["split"].eq(part).to_numpy() for part in ("train", "test")}
+    of = [shapes.table["split"].eq(part).to_numpy() for part in ("train", shapes.held_out)]
 
     def parts(features: Any) -> Any:
-        return features[of["train"]], features[of["test"]]
+        return tuple(features[rows] for rows in of)
 
     discriminator, step = discriminator_of(run, options["step"], options["device"])
     judged = Extractor(discriminator, label=f"D of step {step}", **how)

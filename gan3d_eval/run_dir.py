@@ -147,7 +147,7 @@ class RunDir:
             )
         if not train.volume.any():
             raise RunDirError(f"{path}: its {len(train)} training shapes are all empty; nothing can be judged against them")
-        held_out = shapes.table["split"].eq("test") & (shapes.table["class"].isin(classes) if classes else True)
+        held_out = shapes.table["split"].eq(shapes.held_out) & (shapes.table["class"].isin(classes) if classes else True)
         test = shapes.take(held_out.to_numpy()).without_empty() if held_out.any() else None
         return train.without_empty(), test if test is not None and len(test) else None, own or reference is None
 

@@ -205,6 +205,11 @@ class VoxelSet:
         """Name of each shape, in row order."""
         return [str(name) for name in self.table["name"]]
 
+    @property
+    def held_out(self) -> str:
+        """Name of the split that no training sees: `test` or, where there is none, `val`."""
+        return "val" if "test" not in (splits := set(self.table["split"])) and "val" in splits else "test"
+
     @cached_property
     def volume(self) -> NDArray[np.int64]:
         """Occupied voxels of each shape, `(n,) int64`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,17 @@ def test_the_commands_take_the_switch(cli, run_copy, leaking):
         done = cli(verb, run_copy.path, "--reference", leaking, "--allow-leak")
         assert done.exit_code == 0, done.output
         assert (run_copy.path / "results" / f"{verb}.json").is_file()
+
+
+def test_where_no_shapes_are_called_test_those_called_val_are_held_out(run_copy, dataset_dir, tmp_path):
+    shapes = VoxelSet.open(dataset_dir)
+    expected = open_case(run_copy.path).test
+    called = shapes.table.assign(split=shapes.table["split"].replace("test", "val"))
+    dataclasses.replace(shapes, table=called).write(tmp_path / "d")
+    assert open_case(run_copy.path, tmp_path / "d").test.sha256 == expected.sha256
+    called.loc[called["split"].eq("val").idxmax(), "split"] = "test"  # test goes before val
+    dataclasses.replace(shapes, table=called).write(tmp_path / "e")
+    assert len(open_case(run_copy.path, tmp_path / "e").test) == 1
 
 
 def test_shapes_stand_in_a_set_voxel_for_voxel():
