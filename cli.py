@@ -125,7 +125,7 @@ def watch(
 
 @click.command("nn-check")
 @run_argument
-@click.option("--k", default=3, help="Neighbours listed per sample.")
+@click.option("--k", type=click.IntRange(min=1), default=3, help="Neighbours listed per sample.")
 @click.option("--shift", type=click.IntRange(min=0), default=2, help="Voxels by which a copy may have been moved.")
 @click.option(
     "--poses",
@@ -174,8 +174,9 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
 
     if out and len(run_dirs) == 1:
         raise click.UsageError("--out is for several runs; of one the result is in its results/")
-    for run_dir in run_dirs:  # a wrong one is told before the work on the others
-        RunDir.open(run_dir)
+    opened = {RunDir.open(run_dir).path.resolve() for run_dir in run_dirs}  # a wrong one is told before the work on the others
+    if len(opened) < len(run_dirs):
+        raise click.UsageError("a run is named twice")
     found = {}
     for run_dir in run_dirs:
         case, how = judged_with_features(run_dir, dict(options))
@@ -236,7 +237,7 @@ def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: in
 
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
-    shapes = VoxelSet.open(dataset or run.dataset_path()).without_empty()
+    shapes = VoxelSet.open(dataset or run.dataset_path("--dataset")).without_empty()
     train, test = (shapes.select([], split) for split in ("train", shapes.held_out))
     sources, made = feature_sources(run, shapes, options)
     result, rows, sizes = verb(train, test, sources, seed, curve, say, made)
@@ -288,7 +289,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
 for command in (  # in the order in which data flows
     data.synthetic, data.download, data.prepare, data.audit, data.describe, studies.view, data.export,
     model.train, model.sample, model.import_run,
-    watch, evaluation.check_run, nn_check, compare, history, evaluation.threshold_sweep, classify_features,
+    watch, model.check_run, nn_check, compare, history, evaluation.threshold_sweep, classify_features,
     model.explore, evaluation.paper_plots, evaluation.curves, evaluation.gallery, human_eval, evaluation.report,
     studies.demo, studies.study, studies.bench,
 ):  # fmt: skip

@@ -147,11 +147,12 @@ def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
     if isinstance(grids, str | Path):
         path = Path(grids)
         if (path / "dataset.json").is_file():
-            return VoxelSet.open(path).select([], split)
-        shapes = gather(path, threshold=threshold, axes="xyz").shapes
-        if shapes is None:
+            shapes = VoxelSet.open(path)
+            return shapes.select([], shapes.held_out if split == "test" else split)
+        found = gather(path, threshold=threshold, axes="xyz").shapes
+        if found is None:
             raise RunDirError(f"{path} holds no shapes")
-        return VoxelSet.from_grids(shapes.occupied, shapes.names)
+        return VoxelSet.from_grids(found.occupied, found.names)
     batch = as_batch(np.asarray(grids))
     if batch is None:
         raise VoxelError(f"array of shape {np.shape(grids)} is no batch of cubic grids; expected (n, d, d, d)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -26,8 +27,11 @@ ENTRIES = frozenset(
 FEATURE_KEYS = ("features", "labels", "names", "split", "layers", "weights_sha256")
 
 
-def check_run(path: Path) -> list[tuple[int, str]]:
+def check_run(path: Path, read_config: Callable[[dict[str, Any], str], object] | None = None) -> list[tuple[int, str]]:
     """List the broken rules as (number, what is wrong), in order; an empty list is a directory in order.
+
+    `read_config` reads the values of a `config.json` that gan3d wrote, and raises Gan3dError where it cannot: which keys there
+    are is known to the trainer alone.
 
     Raises
     ------
@@ -45,8 +49,8 @@ def check_run(path: Path) -> list[tuple[int, str]]:
         return [*broken, (2, "run.json is needed to look at the other rules, so they were not looked at")]
     run = RunDir(path, meta)
     checks: list[tuple[int, Callable[[RunDir], Iterator[str]]]] = [
-        (1, _layout), (2, _meta), (3, _config), (4, _metrics), (5, _samples), (6, _features), (7, _checkpoints), (8, _results),
-        (9, _leftovers), (10, _names), (11, _absolute_paths),
+        (1, _layout), (2, _meta), (3, functools.partial(_config, read_config)), (4, _metrics), (5, _samples),
+        (6, _features), (7, _checkpoints), (8, _results), (9, _leftovers), (10, _names), (11, _absolute_paths),
     ]  # fmt: skip
     for rule, check in checks:
         try:
@@ -88,8 +92,11 @@ def _meta(run: RunDir) -> Iterator[str]:
         yield f"run.json: created {meta['created']!r} is no ISO 8601 time"
 
 
-def _config(run: RunDir) -> Iterator[str]:
-    for key, value in (run.config() if run.has("config.json") else {}).items():
+def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -> Iterator[str]:
+    values = run.config() if run.has("config.json") else {}
+    if values and read and (run.meta["producer"] or {}).get("name") == "gan3d":
+        read(values, "config.json")
+    for key, value in values.items():
         if not isinstance(value, str | int | float | bool | None):
             yield f"config.json: {key} is a {type(value).__name__}, expected a number or a string"
 

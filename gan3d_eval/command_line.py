@@ -73,7 +73,8 @@ class Cli(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # a group alone prints its help
             raise
         except click.UsageError as fault:
-            code, reason = 2, f"{fault.format_message().rstrip('.')}. See: {(fault.ctx or ctx).command_path} -h"
+            said = fault.format_message().rstrip(".")
+            code, reason = 2, f"{said}{'' if said.endswith('?') else '.'} See: {(fault.ctx or ctx).command_path} -h"
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise
         except OSError as fault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,7 @@ from gan3d_eval.command_line import (
     threshold_option,
 )
 
-__all__ = ["check_run", "curves", "gallery", "paper_plots", "report", "threshold_sweep"]
-
-
-@click.command("check-run")
-@run_argument
-def check_run(run_dir: Path) -> None:
-    """List the rules that a run directory breaks. Exit code 3 if there are any (gan3d_eval/RUN_DIR.md)."""
-    from gan3d_eval.check_run import check_run as check
-
-    broken = check(run_dir)
-    for rule, message in broken:
-        click.echo(f"rule {rule}: {message}")
-    say(f"{len(broken)} broken" if broken else "in order")
-    sys.exit(3 if broken else 0)
+__all__ = ["curves", "gallery", "paper_plots", "report", "threshold_sweep"]
 
 
 @click.command("threshold-sweep")

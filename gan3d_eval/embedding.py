@@ -20,7 +20,7 @@ from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["NO_FEATURES", "Embedding"]
 
-NO_FEATURES = "no discriminator at hand; --features-from takes that of another run"
+NO_FEATURES = "no discriminator at hand, or --no-features; --features-from takes that of another run"
 
 
 @dataclasses.dataclass(frozen=True)

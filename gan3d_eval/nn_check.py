@@ -52,7 +52,7 @@ SMALL_QUANTILE = 0.05
 KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind (solid, surface, thin, empty) is looked at; share that makes a convention
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
 FIRST = (  # what a terminal shows
-    *("verdict", "n", "n_train", "exact_copies", "repeats", "n_null", "a_far", "flagged_share"),
+    *("verdict", "n", "n_judged", "n_train", "exact_copies", "repeats", "n_null", "a_far", "flagged_share"),
     *(f"caught_{kind}" for kind in COPIES),
 )
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
@@ -66,6 +66,7 @@ LEAK = {
     "left-out": "Training shapes that have a twin among the others: {}. They are no null and were left out.",
 }
 MOVED = "Held-out shapes that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
+UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
 TOO_SMALL = "Held-out shapes left out as too small to be judged (95 % of the training shapes are larger): {}."
 OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
@@ -152,10 +153,11 @@ def nn_check(
 
 
 def _left_out(train: VoxelSet, test: VoxelSet | None, null_kind: str, values: dict[str, Any]) -> list[str]:
-    """Which shapes are no part of the null, and why."""
+    """Which samples are not judged, which shapes are no part of the null, and why."""
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
     of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
-    notes = [*([] if test else [NO_TEST]), *(text.format(n) for text, n in of_null if n)]
+    notes = [UNJUDGED.format(values["empty"], values["too_small"])] if values["empty"] + values["too_small"] else []
+    notes += [*([] if test else [NO_TEST]), *(text.format(n) for text, n in of_null if n)]
     moved = {key.split("/")[-1]: n for key, n in values.items() if key.startswith("null_copies")}
     return [*notes, MOVED.format(", ".join(f"{name} {n}" for name, n in moved.items()))] if moved else notes
 

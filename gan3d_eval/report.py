@@ -43,7 +43,7 @@ def report(runs: Sequence[RunDir], out: Path | None = None, say: Callable[[str],
     loader = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
     html = loader.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(f"{run.meta['category']} at {run.resolution}³" for run in runs)),
-        names=", ".join(str(run.meta["run_id"]) for run in runs),
+        names=", ".join(run.path.resolve().name for run in runs),
         runs=[_run(run, number, say) for number, run in enumerate(runs)],
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -63,7 +63,7 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
         say(f"warning: left out: {reason}")
     made = {result["verb"] for result in results.values()}
     return {
-        "meta": run.meta, "id": f"run{number}", "cards": _cards(results),
+        "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(results),
         "answers": answers(results, bool(run.checkpoints()), shlex.quote(str(run.path))), "failures": failures(run.meta),
         "refused": refused,
         "shapes": shapes, "provenance": _provenance(run),
@@ -187,6 +187,8 @@ def _provenance(run: RunDir) -> list[tuple[str, str]]:
     rows = []
     for source in (run.meta, run.config() if run.has("config.json") else {}):
         for key, value in source.items():
+            if value is None or value == []:  # nothing is known, nothing failed
+                continue
             text = " ".join(value) if key == "command" and isinstance(value, list) else value
             rows.append((key, text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)))
     return rows

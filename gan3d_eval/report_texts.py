@@ -134,7 +134,7 @@ LABELS = {
     "best_coverage_l1": "… its coverage, L1",
     "best_valid": "… its share of valid volume",
     "best_a_far": "… its A",
-    "undecided_share": "Probabilities between 0.1 and 0.9, of those above 0.1",
+    "between_share": "Probabilities between 0.1 and 0.9, of those above 0.1",
     "one_nna_l1_low": "Lowest 1-NNA, L1, over thresholds",
     "one_nna_l1_high": "Highest 1-NNA, L1, over thresholds",
     "largest_jump": "Largest of eight steps along a path, as share of the whole change (1/8 is even)",

@@ -101,12 +101,12 @@ class RunDir:
         path = (self.meta["dataset"] or {}).get("path")
         return path is not None and (self.path / path).is_dir()
 
-    def dataset_path(self) -> Path:
-        """Where the run's dataset is; RunDirError if it names none, or that is not there."""
+    def dataset_path(self, option: str = "--reference") -> Path:
+        """Where the run's dataset is; RunDirError, with the `option` that names another, if it names none or none is there."""
         named: str = (self.meta["dataset"] or {}).get("path") or ""
         if not self.finds_dataset():
             what = f"its dataset is not at {(self.path / named).resolve()}" if named else "it names no dataset"
-            raise RunDirError(f"{self.path}: {what}; pass --reference DATASET_DIR (classify-features: --dataset)")
+            raise RunDirError(f"{self.path}: {what}; pass {option} DATASET_DIR")
         return Path(os.path.normpath(self.path / named))
 
     def training_set(

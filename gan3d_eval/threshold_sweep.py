@@ -45,7 +45,7 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     rows = judge_each(sets, case, seed, cache, say, "threshold")
     draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)
     soft = float(((probabilities > 0.1) & (probabilities < 0.9)).sum() / np.maximum((probabilities > 0.1).sum(), 1))
-    values: dict[str, Any] = {"n": int(rows["n"].iloc[0]), "undecided_share": soft}
+    values: dict[str, Any] = {"n": int(rows["n"].iloc[0]), "between_share": soft}
     intervals: dict[str, Any] = {}
     ordered = rows.sort_values("one_nna_l1")
     for end, row in (("low", ordered.iloc[0]), ("high", ordered.iloc[-1])):

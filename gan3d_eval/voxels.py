@@ -161,7 +161,8 @@ class VoxelSet:
             packed = np.lib.format.open_memmap(path / "voxels.npy", mode="r")  # np.load would take an .npz as well
             table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
         except UNREADABLE as fault:
-            raise VoxelError(f"{path} is damaged ({fault}); prepare it again") from None
+            why = f"{Path(fault.filename).name}: {fault.strerror}" if isinstance(fault, OSError) and fault.filename else fault
+            raise VoxelError(f"{path} is damaged ({why}); prepare it again") from None
         missing = {"name", "class", "split"} - set(table.columns)
         if missing or not isinstance(info.get("resolution"), int) or not isinstance(info.get("name"), str):
             reason = f"shapes.csv lacks {sorted(missing)}" if missing else "dataset.json has no resolution, or no name"

@@ -26,7 +26,7 @@ from gan3d_eval.command_line import (
     threshold_option,
 )
 
-__all__ = ["explore", "import_run", "sample", "train"]
+__all__ = ["check_run", "explore", "import_run", "sample", "train"]
 
 
 class ConfigCommand(click.Command):
@@ -102,6 +102,8 @@ def train(
         training.check_start(config, shapes, device, stops, team)
         if team.leads:
             warn_of_empty(shapes)
+            if run and not run.checkpoints():
+                say("there is no checkpoint yet to go on from: the training begins anew")
         if run:
             check_resume(run, config, shapes)
         if dry_run:
@@ -118,7 +120,7 @@ def train(
 
 @click.command()
 @run_argument
-@click.option("-n", "--n-samples", type=int, help="Shapes to draw.  [default: the config's n_samples]")
+@click.option("-n", "--n-samples", type=click.IntRange(min=1), help="Shapes to draw.  [default: the config's n_samples]")
 @click.option("--step", type=int, help="Checkpoint to draw from.  [default: the newest]")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the latents.  [default: the run's]")
 @click.option("--name", default="final", help="Written to samples/NAME.npz.")
@@ -211,6 +213,20 @@ def mapped_weights(
             raise
         found.notes.append(f"weights were not taken over: {fault}")
         return None
+
+
+@click.command("check-run")
+@run_argument
+def check_run(run_dir: Path) -> None:
+    """List the rules that a run directory breaks. Exit code 3 if there are any (gan3d_eval/RUN_DIR.md)."""
+    from gan3d_eval.check_run import check_run as check
+    from gan3d_model.config import TrainConfig
+
+    broken = check(run_dir, TrainConfig.from_dict)
+    for rule, message in broken:
+        click.echo(f"rule {rule}: {message}")
+    say(f"{len(broken)} broken" if broken else "in order")
+    sys.exit(3 if broken else 0)
 
 
 @click.command()

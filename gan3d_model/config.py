@@ -56,7 +56,7 @@ class TrainConfig:
 
     epochs: int = setting(500, "passes over the training shapes [slides: 500 for sofas]", 1, 10**6, free=True)
     batch_size: int = setting(32, "shapes per step [paper: 100, slides: 32]", 2, 4096)
-    lr_g: float = setting(2.5e-3, "Adam learning rate of G [paper: 0.0025]", 0, 1)
+    lr_g: float = setting(2.5e-3, "Adam learning rate of G [paper: 0.0025]", 1e-9, 1)
     lr_d: float = setting(1e-3, "Adam learning rate of D [paper: 1e-5; the slides' code: 1e-3]", 0, 1)
     beta1: float = setting(0.5, "Adam β₁ [paper: 0.5]", 0, 0.9999)
     beta2: float = setting(0.5, "Adam β₂ [slides' code: 0.5; Torch's default, so the paper's: 0.999]", 0, 0.999999)
@@ -78,7 +78,7 @@ class TrainConfig:
     spectral_norm: bool = setting(False, "divide D's weights by their largest singular value [Miyato et al. 2018]")
     instance_noise: float = setting(0.0, "noise on what D sees: its σ, falling to 0 in training [Sønderby et al. 2017]", 0, 10)
     mirror: bool = setting(False, "D sees real and generated shapes mirrored half of the time [Zhao et al. 2020]")
-    shift: int = setting(0, "D sees both moved by up to so many voxels along each axis [Zhao et al. 2020]", 0, 64)
+    shift: int = setting(0, "D sees both moved by up to so many voxels along each axis [Zhao et al. 2020: an eighth]", 0, 64)
     cutout: float = setting(0.0, "D sees both without a cube of this share of the side [Zhao et al. 2020: 0.5]", 0, 0.9)
     init: Init = setting("torch", "weights at the start: PyTorch's default, or N(0, 0.02²) [Radford et al. 2016, DCGAN]")
     ema: float = setting(
@@ -103,6 +103,8 @@ class TrainConfig:
             raise ConfigError(f"resolution {self.resolution} has no network; choose one of {', '.join(map(str, RESOLUTIONS))}")
         if self.inner_size not in INNER_SIZES:
             raise ConfigError(f"inner_size {self.inner_size} has no network; choose one of {', '.join(map(str, INNER_SIZES))}")
+        if self.shift > self.resolution // 4:
+            raise ConfigError(f"shift {self.shift} moves shapes out of {self.resolution}³; at most {self.resolution // 4}")
         for low, high in (("real_low", "real_high"), ("fake_low", "fake_high")):
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}")

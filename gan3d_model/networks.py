@@ -13,10 +13,10 @@ Differs from paper: D returns logits (its sigmoid lives in the loss), so that la
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 __all__ = ["BatchNorm", "Discriminator", "FirstConv", "Generator", "LastConv", "channels"]
@@ -29,6 +29,26 @@ def channels(resolution: int, base_channels: int, inner_size: int = 4) -> list[i
         widths.append(max(1, 32 * base_channels // size))
         size *= 2
     return widths
+
+
+def _total(tensor: Tensor) -> Tensor:
+    """Sum of a tensor over all processes."""
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """Sum of a tensor over all processes; so is its gradient, of any order."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _total(grads[0])
 
 
 class BatchNorm(nn.BatchNorm3d):
@@ -45,9 +65,9 @@ class BatchNorm(nn.BatchNorm3d):
             return super().forward(maps)
         size, over, given = distributed.get_world_size(), (0, 2, 3, 4), maps.dtype
         maps = maps.to(torch.promote_types(given, torch.float32))  # autocast's bfloat16 has too few bits for statistics
-        mean = all_reduce(maps.mean(over)) / size
+        mean = _total(maps.mean(over)) / size
         centred = maps - mean[:, None, None, None]
-        variance = all_reduce(centred.square().mean(over)) / size
+        variance = _total(centred.square().mean(over)) / size
         with torch.no_grad():
             n, momentum = size * maps.numel() / maps.shape[1], self.momentum or 0.0
             self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]

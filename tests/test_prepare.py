@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -27,6 +28,8 @@ from gan3d_model.data.prepare import prepare
 from gan3d_model.data.sources import Source
 from gan3d_model.data.synthetic import furniture, write_furniture
 from gan3d_model.data.voxelize import Voxelizer, voxelize
+
+ROOT = Path(__file__).parents[1]
 
 
 def grid_of(shape, **how):
@@ -409,6 +412,28 @@ def test_after_kill_9_the_same_call_goes_on_and_gives_the_same_bytes(tmp_path):
     prepare(tmp_path / "m", tmp_path / "e", Voxelizer(16), say=quiet)
     assert content(tmp_path / "d") == content(tmp_path / "e")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "e", "m"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for child processes in /proc, which is Linux's")
+def test_ctrl_c_while_workers_start_prints_no_traceback(tmp_path):
+    """A shell sends it to the whole group; workers that were importing answered with a traceback each."""
+    write_furniture(tmp_path / "meshes", ["sofa"], 4, 0)
+    for path in (tmp_path / "meshes").rglob("*.off"):  # enough bytes that processes are started
+        path.write_bytes(path.read_bytes() + b"# padding\n" * 150_000)
+    command = [sys.executable, "cli.py", "prepare", tmp_path / "meshes", tmp_path / "d", "-r", "512"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and not children.read_text().split():
+        time.sleep(0.005)
+    time.sleep(0.15)  # they are importing
+    said = None
+    while said is None:  # in the moment in which they are made it is not heard: a user would press again
+        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            said = process.communicate(timeout=8)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert said.endswith("the same command goes on there\nerror: interrupted\n")
 
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):

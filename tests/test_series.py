@@ -91,7 +91,7 @@ def test_a_sweep_finds_the_threshold_at_which_blurred_shapes_are_right(boxes, bo
     assert rows["threshold"].tolist() == [0.1, 0.5]
     right = rows.set_index("threshold")["one_nna_l1"]
     assert abs(right[0.5] - 0.5) < abs(right[0.1] - 0.5) - 0.1
-    assert result.values["undecided_share"] > 0.3
+    assert result.values["between_share"] > 0.3
 
 
 def test_a_sweep_of_samples_without_probabilities_says_how_to_make_them(boxes):

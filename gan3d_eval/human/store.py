@@ -109,9 +109,10 @@ class Store:
                     self._create(database)
                 settings = json.loads(database.execute("SELECT settings FROM study").fetchone()[0])
                 if differences := _differences(settings, self.study.settings):
+                    answers = database.execute("SELECT count(*) FROM answers").fetchone()[0]
                     raise StudyError(
-                        f"{self.path} holds answers to another study ({'; '.join(differences)}); serve with the same "
-                        "settings, or choose another file (--out)"
+                        f"{self.path} is of a study with other settings ({'; '.join(differences)}) and has {answers} answers; "
+                        f"serve with the same, or choose another file (--out){'' if answers else ', or remove this one'}"
                     )
             except BaseException:
                 database.close()

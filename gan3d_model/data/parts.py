@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 import warnings
@@ -116,7 +117,9 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)  # that an error left undone
             pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-            yield from pool(delayed(_convert_beside)(os.getpid(), task) for task in tasks)
+            with _deaf_to_ctrl_c():
+                parts = pool(delayed(_convert_beside)(os.getpid(), task) for task in tasks)
+            yield from parts
         return
     with _cluster(scheduler) as (client, as_completed, killed):
         try:
@@ -127,6 +130,21 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
             raise VoxelError(
                 f"the cluster gave up ({fault}); workers need this version of gan3d. The same call goes on"
             ) from None
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that begin in here never hear ctrl-C, which a shell sends to all: one that is still importing would print a
+    traceback. This one hears it again afterwards (a fiftieth of a second later), and ends them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # (a mask would be lifted by the resource tracker's start)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _convert_beside(parent: int, task: Task) -> Part:
