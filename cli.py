@@ -50,7 +50,7 @@ def main() -> None:
     \b
     Start here:   python cli.py demo
     Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 32
-                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable --base-channels 16)
+                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable --base-channels 16 --epochs 59)
     Judge it:     python cli.py nn-check $RUN && python cli.py report $RUN
     """
 

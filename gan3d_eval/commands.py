@@ -43,7 +43,7 @@ def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
 @click.command("paper-plots")
 @click.argument("run_dirs", type=PathArg, nargs=-1, required=True)
 @click.option("--out", type=PathArg, default=Path("paper"), help="Written: OUT.csv, OUT-accuracy.png, OUT-shapes.png.")
-@click.option("--theirs", type=PathArg, multiple=True, help="Shapes of the paper or of anyone, above ours; repeat for several.")
+@click.option("--theirs", type=PathArg, multiple=True, help="Grids of anyone (.mat .binvox .npy …), above ours; repeat.")
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
 @threshold_option
 def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...], up: str, threshold: float) -> None:
@@ -83,9 +83,11 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
 def curves(run_dir: Path, as_json: bool) -> None:
     """Summarise and draw the training log. Also of a run that is still training."""
     from gan3d_eval.curves import curves as verb
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.run_dir import RunDir
 
     run = RunDir.open(run_dir)
+    refuse_closed(run_dir)
     result = verb(run)
     echo_result(result.to_dict(), run.write_result(result), as_json)
 
@@ -109,15 +111,17 @@ def gallery(
 
     They replace those that were drawn before.
     """
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.gallery import gallery as verb
     from gan3d_eval.run_dir import RunDir
     from gan3d_eval.sheets import Paper
 
     run = RunDir.open(run_dir)
+    refuse_closed(run_dir)
     train, test = shapes_beside(run, reference, classes)
     result = verb(
         run, run.samples(samples), train, test, run.probabilities(samples), n=n_samples, seed=seed, paper=Paper(**paper),
-        suffix=f".{suffix}", turntable=turntable,
+        suffix=f".{suffix}", turntable=turntable, say=say,
     )  # fmt: skip
     run.write_result(result)
     for name, reason in result.absent.items():

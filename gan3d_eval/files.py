@@ -129,7 +129,7 @@ def refuse_target(path: Path, marker: str, force: bool) -> None:
 def refuse_closed(folder: Path) -> None:
     """Raise Gan3dError if results cannot be written into `folder`: before the work, not after it."""
     if not os.access(folder, os.W_OK):
-        raise Gan3dError(f"{folder} cannot be written to, and results belong there; judge a copy of it")
+        raise Gan3dError(f"{folder} cannot be written to, and what is made belongs there; take a copy of it")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -129,8 +129,10 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
     return Shapes(grids, probability, names, threshold, signed, [f"shapes: {n}; {kind}"])
 
 
-def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRESHOLD) -> VoxelSet:
+def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRESHOLD, like: VoxelSet | None = None) -> VoxelSet:
     """All shapes of anybody's files, folders and archives, to be shown or looked for beside ours; z is up in the set.
+
+    They are padded as those of `like` were, where it is given (`Shapes.padded`).
 
     Raises
     ------
@@ -143,7 +145,8 @@ def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRES
         if found.refused or not found.batches:
             name, reason = next(iter(found.refused.items()), ("", "holds weights, and no shapes"))
             raise VoxelError(f"{_where(source, name)} {reason}")
-        grids = shapes_of(found, threshold, source).occupied
+        shapes = shapes_of(found, threshold, source)
+        grids = (shapes.padded(like, source) if like else shapes).occupied
         parts.append(turn_up(grids) if up == "y" else grids)
     if len(sides := {grids.shape[1] for grids in parts}) > 1:
         raise VoxelError(f"files of resolutions {', '.join(map(str, sorted(sides)))}; pass those of one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ TURNED, TURNS = 4, 36
 class _Album:
     """Where pictures go, how they look, and which are there so far."""
 
-    def __init__(self, run: RunDir, paper: Paper, suffix: str) -> None:
-        self.run, self.paper, self.suffix = run, paper, suffix
+    def __init__(self, run: RunDir, paper: Paper, suffix: str, say: Callable[[str], None]) -> None:
+        self.run, self.paper, self.suffix, self.say = run, paper, suffix, say
         self.drawn: list[Path] = []
         self.absent: dict[str, str] = {}
 
     def path(self, name: str, suffix: str = "") -> Path:
         """Of a picture that is about to be drawn."""
+        self.say(f"drawing {name} …")
         self.drawn.append(self.run.picture_path(VERB, name).with_suffix(suffix or self.suffix))
         return self.drawn[-1]
 
@@ -53,7 +54,7 @@ class _Album:
 def gallery(
     run: RunDir, gen: VoxelSet, train: VoxelSet | None, test: VoxelSet | None = None,
     probabilities: NDArray[np.floating] | None = None, n: int = 32, seed: int = 0, paper: Paper | None = None,
-    suffix: str = ".png", turntable: bool = False,
+    suffix: str = ".png", turntable: bool = False, say: Callable[[str], None] = lambda line: None,
 ) -> Result:  # fmt: skip
     """Draw contact sheets into `gallery/`, each by its rule; those for which there is no data are absent, with the reason.
 
@@ -76,7 +77,7 @@ def gallery(
         No off-screen rendering here.
     """
     started = time.perf_counter()
-    album = _Album(run, paper or Paper(), suffix)
+    album = _Album(run, paper or Paper(), suffix, say)
     tiles: list[Tile] = [(grid, name, GENERATED) for grid, name in zip(gen.grids(slice(n)), gen.names, strict=False)]
     album.tiles("samples", tiles, f"Generated: the first {len(tiles)} samples, as drawn")
     if train is None:

@@ -49,17 +49,21 @@ class ConfigCommand(click.Command):
         return [*own[:-1], *made, own[-1]]
 
 
-def warn_of_empty(shapes: Any) -> None:
-    """Say that a training set holds empty shapes; they are trained on all the same."""
+def warn(shapes: Any, run: Any) -> None:
+    """Say that a training set holds empty shapes, which are trained on all the same; and that a run has to begin anew."""
     if empty := int((shapes.volume == 0).sum()):
         say(f"warning: empty shapes among the {len(shapes)} to train on: {empty}; `prepare --fix drop-empty` leaves them out")
+    if run and not run.checkpoints():
+        say("there is no checkpoint yet to go on from: the training begins anew")
 
 
 @click.command(cls=ConfigCommand)
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
 @click.option(
-    "--recipe", type=click.Choice(["slides", "paper", "stable", "demo"]), help="Where settings start.  [default: slides]"
+    "--recipe",
+    type=click.Choice(["slides", "paper", "stable", "demo"]),
+    help="Where settings start.  [default: slides]",
 )
 @click.option("--config", "config_file", type=PathArg, help="TOML file of settings, over the recipe and under the flags.")
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
@@ -73,6 +77,8 @@ def train(
     out: Path | None, run_dir: Path | None, dry_run: bool, device: str, stop_on: str | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Train on a dataset, and print the run directory. Settings come from the recipe, then from flags.
+
+    --dry-run prints them all. Recipes: paper and slides as published, stable as it works, demo for toys.
 
     \b
     RUN=$(python cli.py train datasets/mn10-32 --class sofa --resolution 32 --epochs 200)
@@ -101,9 +107,7 @@ def train(
     with gather_team(device) as (team, device):  # one process, or those that torchrun started
         training.check_start(config, shapes, device, stops, team)
         if team.leads:
-            warn_of_empty(shapes)
-            if run and not run.checkpoints():
-                say("there is no checkpoint yet to go on from: the training begins anew")
+            warn(shapes, run)
         if run:
             check_resume(run, config, shapes)
         if dry_run:
@@ -130,10 +134,13 @@ def train(
 @force_option
 def sample(run_dir: Path, n_samples: int | None, **options: Any) -> None:
     """Draw shapes from a checkpoint. Prints the file, below RUN_DIR/samples."""
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.run_dir import RunDir
     from gan3d_model.sample import sample as draw
 
-    click.echo(draw(RunDir.open(run_dir), n_samples, **options))
+    run = RunDir.open(run_dir)
+    refuse_closed(run_dir)
+    click.echo(draw(run, n_samples, **options))
 
 
 @click.command("import-run")
@@ -235,7 +242,7 @@ def check_run(run_dir: Path) -> None:
 @click.option("--parts", default="paths,arithmetic,dimensions,recovery,map", help="Which, with commas.")
 @click.option("--recover", "n_recover", type=click.IntRange(min=2), default=16, help="Shapes of each set to look for.")
 @click.option(
-    "--shape", "shapes", type=PathArg, multiple=True, help="Look for the shapes of this file too; repeat for several."
+    "--shape", "shapes", type=PathArg, multiple=True, help="Look for these grids too (.mat .binvox .npy …); repeat for several."
 )
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
 @threshold_option
@@ -252,6 +259,7 @@ def explore(
     from gan3d_eval.embedding import Embedding
     from gan3d_eval.explore import PARTS
     from gan3d_eval.explore import explore as verb
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.foreign_shapes import read_shapes
     from gan3d_eval.run_dir import RunDir
     from gan3d_model.features import extractor_of
@@ -261,8 +269,9 @@ def explore(
     if not chosen or set(chosen) - set(PARTS):
         raise click.UsageError(f"--parts {parts}: choose of {', '.join(PARTS)}")
     run = RunDir.open(run_dir)
+    refuse_closed(run_dir)
     train, test = shapes_beside(run, reference, classes)
-    theirs = read_shapes(shapes, up, threshold) if shapes else None
+    theirs = read_shapes(shapes, up, threshold, train) if shapes else None
     space, extractor = CheckpointSpace.open(run, step, seed, device), extractor_of(run, step, device)
     embed = Embedding.by(extractor) if extractor else None
     result, rows = verb(run, space, train, test, tuple(chosen), theirs=theirs, embed=embed, seed=seed, say=say, **options)

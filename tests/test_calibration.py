@@ -159,6 +159,10 @@ def test_c_t_averages_over_cells_with_enough_samples():
     assert c_t(gen[:21], null, cell[:21], null_cell) is not None
 
 
+def test_mann_whitney_of_nothing_but_ties():
+    assert mann_whitney(np.ones(5), np.ones(7)) == (0.5, 0.0)
+
+
 @pytest.mark.parametrize("levels", [2, 5, 1000])
 def test_mann_whitney_is_scipy_s(levels):
     random = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -80,6 +81,14 @@ def test_a_dry_run_refuses_what_a_run_would(cli, dataset_dir, wrong, reason):
     done = cli("train", dataset_dir, "--dry-run", wrong)
     assert done.exit_code == 1
     assert reason in done.stderr
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_says_that_it_begins_anew(cli, dataset_dir, run_copy):
+    shutil.rmtree(run_copy.path / "checkpoints")
+    run_copy.update(status="running")
+    done = cli("train", dataset_dir, "--resume", run_copy.path, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "there is no checkpoint yet to go on from: the training begins anew" in done.stderr
 
 
 def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
@@ -186,6 +195,10 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["prepare", "RUN", "NEW", "-r", "32"], 1, "is a run, whose samples are no data to train on"),
     (["train", "DATA", "--class", "chair"], 1, "no class chair in dataset"),
     (["compare", "RUN", "--out", "NEW"], 2, "--out is for several runs"),
+    (["compare", "RUN", "RUN"], 2, "a run is named twice. See:"),
+    (["train", "DATA", "--shift", "5"], 1, "shift 5 moves shapes out of 16³; at most 4"),
+    (["train", "DATA", "--lr-g", "0"], 1, "lr_g is 0.0; expected float in [1e-09, 1]"),
+    (["prepare", "--fixx"], 2, "Did you mean '--fix'? See:"),
     (["watch", "RUN", "--reference", "DATA"], 2, "are for --judge"),
     (["import-run", "RUN", "NEW"], 1, "is a run directory already"),
     (["import-run", "GRIDS", "NEW", "--log", "NOTHING"], 1, "nothing is missing; expected a training log"),
@@ -234,7 +247,9 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(cli, run_cop
     for verb in ("nn-check", "classify-features"):
         done = cli(verb, run_copy.path)
         assert done.exit_code == 1
-        assert done.stderr == f"error: {run_copy.path} cannot be written to, and results belong there; judge a copy of it\n"
+        assert (
+            done.stderr == f"error: {run_copy.path} cannot be written to, and what is made belongs there; take a copy of it\n"
+        )
 
 
 def test_a_group_or_the_program_alone_is_explained(cli):

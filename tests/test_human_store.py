@@ -84,7 +84,9 @@ def test_reopened_with_the_same_settings_it_goes_on(study, path, root):
 
 def test_other_settings_are_refused_with_what_differs(study, path, root):
     Store(path, study).__exit__()
-    with pytest.raises(StudyError, match=r"another study \(seed: 0 there, 1 asked for; .*items\.sha256"):
+    with pytest.raises(
+        StudyError, match=r"other settings \(seed: 0 there, 1 asked for; .*items\.sha256.* 0 answers; .* or remove"
+    ):
         Store(path, make_study(root, seed=1))
     long = study.settings["consent"] + " More."
     with pytest.raises(StudyError, match="consent: I take part"):

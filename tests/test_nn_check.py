@@ -77,6 +77,8 @@ def test_empty_and_tiny_samples_are_counted_apart_and_not_judged(box_sets):
     assert rows.loc[:19, "status"].eq("empty").all()
     assert rows.loc[20:29, "status"].eq("too-small").all()
     assert rows.loc[:29, "p"].isna().all()
+    small = result.values["too_small"]
+    assert f"Samples that are not judged: 20 empty, {small} smaller than 95 % of the training shapes." in result.notes
     assert result.values["a_far"] == pytest.approx(0.5, abs=0.08)
 
 

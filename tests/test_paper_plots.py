@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,17 @@ def test_shapes_are_read_from_what_people_have_and_turned_upright(tmp_path, grid
     for name in ("a.mat", "b.binvox"):
         (tmp_path / name).rename(tmp_path / "both" / name)
     assert len(read_shapes([tmp_path / "both"])) == 2
+
+
+def test_shapes_are_padded_as_those_were_that_they_stand_beside(tmp_path, grids):
+    np.save(tmp_path / "a.npy", grids[:2, 1:-1, 1:-1, 1:-1])
+    like = VoxelSet.from_grids(grids)
+    with pytest.raises(VoxelError, match=r"a.npy holds 6³ grids, but dataset  has 8³"):
+        read_shapes([tmp_path / "a.npy"], like=like)
+    like = dataclasses.replace(like, info={"grid": {"longest_side": 6}})
+    padded = read_shapes([tmp_path / "a.npy"], like=like).grids()
+    assert np.array_equal(padded[:, 1:-1, 1:-1, 1:-1], grids[:2, 1:-1, 1:-1, 1:-1])
+    assert padded.shape == (2, 8, 8, 8)
 
 
 def test_files_that_hold_no_shapes_are_named(tmp_path, grids):

@@ -102,6 +102,15 @@ def test_rule_3_config_is_flat_and_ours_round_trips(run, trained, tiny):
     assert rules(run) == [3]
 
 
+def test_rule_3_a_misspelled_key_is_listed_of_our_own_runs_and_allowed_to_others(run_copy, cli):
+    run_copy.write_config({("latent_dmi" if key == "latent_dim" else key): v for key, v in run_copy.config().items()})
+    done = cli("check-run", run_copy.path)
+    assert done.exit_code == 3
+    assert done.stdout == "rule 3: config.json: unknown setting 'latent_dmi'; the nearest valid one is 'latent_dim'\n"
+    run_copy.update(producer={"name": "theirs"})
+    assert cli("check-run", run_copy.path).exit_code == 0
+
+
 def test_rule_4_a_row_being_written_is_ignored_and_a_broken_log_seen(run):
     row = dict.fromkeys(METRICS, 1.0)
     with run.metrics_log() as log:

@@ -62,6 +62,7 @@ def serve(
 ) -> None:  # fmt: skip
     """Ask people, in their browsers. Prints the link; ctrl-C stops, the same command goes on."""
     from gan3d_eval.case import open_case
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.human.responses import default_path
     from gan3d_eval.human.serve import serve as run
     from gan3d_eval.human.study import CONSENT, design_study
@@ -69,6 +70,8 @@ def serve(
     cases = [open_case(path, reference, samples, allow_leak, classes) for path in run_dirs]
     competes = len(cases) == 1 if data is None else data
     study = design_study(cases, design, with_data=competes, consent=consent or CONSENT, **options)
+    if out is None:
+        refuse_closed(run_dirs[0])
     run(study, out or default_path(run_dirs[0], design), host, port, token, say, click.echo)
     where = [*map(str, run_dirs), *(["--responses", str(out)] if out else [])]
     say(f"count them with: python cli.py human-eval tally {shlex.join(where)}")
