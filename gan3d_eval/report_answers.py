@@ -79,6 +79,8 @@ def _new(result: dict[str, Any]) -> tuple[str, str, str] | None:
     word = NOVEL.get(str(result["values"].get("verdict")))
     if word is None:
         return None
+    if not result["values"].get("n_judged", 1):
+        word = ("No sample can be judged", "bad")
     reason = next(iter(result["notes"]), "")
     said = reason.partition(": ")[2] or reason
     meant = " A is the chance that a sample lies farther from the training set than a held-out shape." if "(A " in said else ""
