@@ -44,6 +44,10 @@ __all__ = [
 PathArg = click.Path(path_type=Path)
 
 
+OF_PATHS = ("ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP")
+WAYS_OUT = {getattr(errno, name): "; give another path" for name in OF_PATHS} | {errno.ENOSPC: "; free some"}
+
+
 class FileArg(click.Path):
     """A file to be written, of the one kind that is: its name ends in `suffix`."""
 
@@ -78,8 +82,8 @@ class Cli(click.Group):
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise
         except OSError as fault:
-            way = "free some" if fault.errno == errno.ENOSPC else "give another path"
-            code, reason = 1, f"{fault.filename or 'file system'}: {(fault.strerror or str(fault)).lower()}; {way}"
+            what = (fault.strerror or str(fault)).lower()
+            code, reason = 1, f"{fault.filename or 'file system'}: {what}{WAYS_OUT.get(fault.errno or 0, '')}"
         except MemoryError:
             code, reason = 1, "out of memory"
         except KeyboardInterrupt:
