@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.meshes import MESH_SUFFIXES, Mesh, parse_mesh
+from gan3d_model.data.parts import deaf_to_ctrl_c
 from gan3d_model.data.sources import Item, Source, read_item
 from gan3d_model.data.topology import all_even, distinct_faces, edge_use, merge_positions
 
@@ -115,7 +116,8 @@ def audit_meshes(path: Path, say: Callable[[str], None] = print) -> tuple[pd.Dat
         raise VoxelError(f"{path} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))}); prepare voxels, then audit the dataset")
     jobs = 1 if len(items) < 8 else -1
     rows = []
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect_item)(path.resolve(), item) for item in items)
+    with deaf_to_ctrl_c():
+        work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_inspect_item)(path.resolve(), item) for item in items)
     for i, row in enumerate(work, 1):
         rows.append(row)
         if i % 500 == 0:

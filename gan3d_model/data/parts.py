@@ -25,7 +25,7 @@ from gan3d_eval.run_dir import atomic_file
 from gan3d_eval.voxels import VoxelError, parse_voxels
 from gan3d_model.data.convert import Part, Row, Task, convert
 
-__all__ = ["Parts", "alone", "progress", "spread_over", "work"]
+__all__ = ["Parts", "alone", "deaf_to_ctrl_c", "progress", "spread_over", "work"]
 
 CONNECT_SECONDS = 20
 SMALL = 4_000_000
@@ -117,7 +117,7 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)  # that an error left undone
             pool = Parallel(n_jobs=jobs, return_as="generator_unordered")
-            with _deaf_to_ctrl_c():
+            with deaf_to_ctrl_c():
                 parts = pool(delayed(_convert_beside)(os.getpid(), task) for task in tasks)
             yield from parts
         return
@@ -133,7 +133,7 @@ def work(tasks: list[Task], scheduler: str | None) -> Iterator[Part]:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def deaf_to_ctrl_c() -> Iterator[None]:
     """Processes that begin in here never hear ctrl-C, which a shell sends to all: one that is still importing would print a
     traceback. This one hears it again afterwards (a fiftieth of a second later), and ends them.
     """
