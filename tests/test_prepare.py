@@ -421,7 +421,10 @@ def test_ctrl_c_while_workers_start_prints_no_traceback(tmp_path):
     for path in (tmp_path / "meshes").rglob("*.off"):  # enough bytes that processes are started
         path.write_bytes(path.read_bytes() + b"# padding\n" * 150_000)
     command = [sys.executable, "cli.py", "prepare", tmp_path / "meshes", tmp_path / "d", "-r", "512"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell ignores for what it starts with &
+    )  # fmt: skip
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while process.poll() is None and not children.read_text().split():
         time.sleep(0.005)
