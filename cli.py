@@ -31,6 +31,7 @@ from gan3d_eval.command_line import (
     print_leaderboard,
     print_series,
     reference_option,
+    refuse_runs,
     run_argument,
     say,
     seed_option,
@@ -170,13 +171,8 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
     """
     from gan3d_eval.case import compare_sets
     from gan3d_eval.compare import FIRST
-    from gan3d_eval.run_dir import RunDir
 
-    if out and len(run_dirs) == 1:
-        raise click.UsageError("--out is for several runs; of one the result is in its results/")
-    opened = {RunDir.open(run_dir).path.resolve() for run_dir in run_dirs}  # a wrong one is told before the work on the others
-    if len(opened) < len(run_dirs):
-        raise click.UsageError("a run is named twice")
+    refuse_runs(run_dirs, out)
     found = {}
     for run_dir in run_dirs:
         case, how = judged_with_features(run_dir, dict(options))

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "print_leaderboard",
     "print_series",
     "reference_option",
+    "refuse_runs",
     "run_argument",
     "samples_option",
     "say",
@@ -162,6 +163,19 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
     )
     refuse_closed(run_dir)
     return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
+
+
+def refuse_runs(run_dirs: Sequence[Path], out: Path | None) -> None:
+    """Refuse what cannot be compared, or written to `out`, before the work on any of the runs."""
+    from gan3d_eval.files import refuse_closed
+    from gan3d_eval.run_dir import RunDir
+
+    if out and len(run_dirs) == 1:
+        raise click.UsageError("--out is for several runs; of one the result is in its results/")
+    if len({RunDir.open(run_dir).path.resolve() for run_dir in run_dirs}) < len(run_dirs):
+        raise click.UsageError("a run is named twice")
+    if out:
+        refuse_closed(out.parent)
 
 
 def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ def threshold_sweep(run_dir: Path, as_json: bool, **options: Any) -> None:
 def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...], up: str, threshold: float) -> None:
     """Beside the paper: accuracies, and shapes. Theirs above ours; after classify-features."""
     from gan3d_eval import paper_plots as verb
-    from gan3d_eval.files import Gan3dError, atomic_file
+    from gan3d_eval.files import Gan3dError, atomic_file, in_shell
     from gan3d_eval.foreign_shapes import read_shapes
     from gan3d_eval.run_dir import RunDir
 
@@ -57,7 +57,9 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
     shapes = read_shapes(theirs, up, threshold) if theirs else None
     results = {str(run.path): run.results().get("classify-features", {}) for run in runs}
     if missing := [name for name, result in results.items() if not result]:
-        why = f"no accuracies: {', '.join(missing)} has none; make them with: python cli.py classify-features {missing[0]}"
+        why = f"no accuracies: {', '.join(missing)} has none"
+        if RunDir.open(Path(missing[0])).checkpoints():
+            why += f"; make them with: python cli.py classify-features {in_shell(missing[0])}"
         if not theirs:
             raise Gan3dError(f"{why}; and no shapes to show beside ours: pass files of theirs with --theirs")
         say(why)

@@ -28,6 +28,7 @@ from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
+from gan3d_eval.statistics import other_kind
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
@@ -91,6 +92,7 @@ def compare(
     every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
     features = f"+{embed.sha256[:8]}-pca{_components(n)}" if embed else ""  # leaderboard reads what stands before the +
     notes = [*NOTES, *([LEAK.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
+    notes += [said] if (said := other_kind(gen, train, seed)) else []
     absent = {key: EMPTY for key, value in every.items() if not np.isfinite(value)}
     result = Result(
         VERB, f"compare-{gen.resolution}-n{n}-train{train.sha256[:8]}-test{reference.sha256[:8]}{features}",

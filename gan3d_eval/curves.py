@@ -34,7 +34,7 @@ def curves(run: RunDir) -> Result:
         raise RunDirError(
             f"{run.path} was imported without a training log; import it anew, under another name, with --log FILE"
             if run.meta["status"] == "imported"
-            else f"{run.path} has no row of a training log (metrics.csv) yet"
+            else f"{run.path} has no row of a training log (metrics.csv){' yet' if run.meta['status'] == 'running' else ''}"
         )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))

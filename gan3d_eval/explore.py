@@ -242,6 +242,10 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str],
                 tour.absent[f"recovered_{name}"] = NO_DATA if tour.train is None else NO_TEST
             continue
         some = shapes if name == "theirs" else shapes.take(np.sort(random.permutation(len(shapes))[:n]))
+        some = some.without_empty()  # an empty shape is found by any G that can make one
+        if not len(some):
+            tour.absent[f"recovered_{name}"] = "all of the shapes drawn are empty"
+            continue
         begin = nearest(some.packed, drawn.packed)[1][:, 0]
         say(f"recovery of {len(some)} shapes ({name}) …")
         latents, found = tour.space.recover(some, pool[begin])

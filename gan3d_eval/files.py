@@ -14,6 +14,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import shutil
 import tokenize
 import zipfile
@@ -32,6 +33,7 @@ __all__ = [
     "atomic_file",
     "content_hash",
     "file_hash",
+    "in_shell",
     "read_json",
     "refuse_closed",
     "refuse_target",
@@ -127,8 +129,11 @@ def refuse_target(path: Path, marker: str, force: bool) -> None:
 
 
 def refuse_closed(folder: Path) -> None:
-    """Raise Gan3dError if results cannot be written into `folder`: before the work, not after it."""
-    if not os.access(folder, os.W_OK):
+    """Raise Gan3dError if nothing can be written into `folder`, which may not be there yet: before the work, not after it."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise Gan3dError(f"{there} is a file, and no folder can be made there; choose another place")
+    if not os.access(there, os.W_OK):
         raise Gan3dError(f"{folder} cannot be written to, and what is made belongs there; take a copy of it")
 
 
@@ -165,6 +170,11 @@ def content_hash(*arrays: NDArray[Any]) -> str:
 def row_hashes(rows: NDArray[Any]) -> list[bytes]:
     """A hash of each row: equal rows, equal hashes, and for all purposes the other way round (128 bits of BLAKE2b)."""
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+def in_shell(path: Path | str) -> str:
+    """A path as it stands in a command that can be pasted into a shell."""
+    return shlex.quote(str(path))
 
 
 def safe_name(text: str) -> str:

@@ -24,6 +24,7 @@ from gan3d_eval.logs import LogError, read_log
 from gan3d_eval.orientation import AS_THEY_LIE, SOME, Orientation, by_support, by_training_set, given, lies_otherwise
 from gan3d_eval.provenance import dataset_record, imported_record
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.statistics import other_kind
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["Imported", "gather"]
@@ -172,8 +173,11 @@ def _take_shapes(made: Imported, shapes: Shapes) -> None:
             "--axes zyx (reversed) …"
         )
     made.shapes = shapes.laid(found.pose)
-    said = lies_otherwise(made.shapes.occupied[:SOME], made.train) if made.train is not None and found.how == "given" else ""
-    made.notes += [f"warning: {said}"] if said else []
+    if made.train is not None:
+        some = made.shapes.occupied[:SOME]
+        said = [other_kind(VoxelSet.from_grids(some), made.train, 0)]
+        said += [lies_otherwise(some, made.train)] if found.how == "given" else []
+        made.notes += [f"warning: {what}" for what in said if what]
     turned = "" if found.pose == AS_THEY_LIE else ", so the shapes were turned" + ", and mirrored" * (not found.pose.is_turn)
     if empty := int((~shapes.occupied.any(axis=(1, 2, 3))).sum()):
         made.notes.append(f"warning: {empty} of {len(shapes.occupied)} shapes are empty")

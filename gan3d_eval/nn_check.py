@@ -37,7 +37,7 @@ from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.orientation import SOME, lies_otherwise
 from gan3d_eval.run_dir import Result
-from gan3d_eval.statistics import statistics
+from gan3d_eval.statistics import other_kind
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["DISTANCES", "FIRST", "VERB", "nn_check", "why_failed"]
@@ -49,7 +49,6 @@ BESIDE = ("feature", "soft_l1")
 and probabilities between 0 and 1 are far from every shape."""
 MIN_NULL = 20  # with fewer held-out shapes no p-value could fall below 0.05
 SMALL_QUANTILE = 0.05
-KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind (solid, surface, thin, empty) is looked at; share that makes a convention
 CAUGHT = 0.8  # share of a kind of canary that must be flagged to count as seen
 FIRST = (  # what a terminal shows
     *("verdict", "n", "n_judged", "n_train", "exact_copies", "repeats", "n_null", "a_far", "flagged_share"),
@@ -68,7 +67,6 @@ LEAK = {
 MOVED = "Held-out shapes that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
 TOO_SMALL = "Held-out shapes left out as too small to be judged (95 % of the training shapes are larger): {}."
-OTHER_KIND = "Samples are mostly {}, training shapes mostly {}: fill or hollow one side before judging novelty."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
 
@@ -188,15 +186,7 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
 def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
     """Notes if samples are mostly of another kind than training shapes, or lie otherwise: distances then measure that alone."""
     notes = [said] if (said := lies_otherwise(gen.grids(slice(SOME)), train, seed)) else []
-    random = np.random.default_rng(seed)
-    kinds = []
-    for shapes in (gen, train):
-        some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
-        kinds.append(statistics(some)["kind"].value_counts(normalize=True))
-    ours, theirs = (kind.index[0] for kind in kinds)
-    if "empty" not in {ours, theirs} and ours != theirs and min(kind.iloc[0] for kind in kinds) >= MOSTLY:
-        notes.append(OTHER_KIND.format(ours, theirs))
-    return notes
+    return [*notes, said] if (said := other_kind(gen, train, seed)) else notes
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:

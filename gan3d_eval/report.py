@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from gan3d_eval.files import atomic_file
+from gan3d_eval.files import atomic_file, in_shell
 from gan3d_eval.provenance import variants
 from gan3d_eval.report_answers import answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
@@ -64,7 +63,7 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(results),
-        "answers": answers(results, bool(run.checkpoints()), shlex.quote(str(run.path))), "failures": failures(run.meta),
+        "answers": answers(results, bool(run.checkpoints()), in_shell(run.path)), "failures": failures(run.meta),
         "refused": refused,
         "shapes": shapes, "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
@@ -88,7 +87,7 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
     pictures.sort(key=lambda path: order.index(_name(path, verb)) if _name(path, verb) in order else len(order))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": None if mine else f"python cli.py {verb} {shlex.quote(str(run.path))}",
+        "missing": None if mine else f"python cli.py {verb} {in_shell(run.path)}",
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result, is_stale(run, result)) for name, result in mine.items() if verb != "gallery"],
         "pictures": [

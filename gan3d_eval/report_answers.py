@@ -98,7 +98,7 @@ def _features(result: dict[str, Any]) -> tuple[str, str, str] | None:
     word, tone = ("Better than untrained ones", "good") if better else ("No better than untrained ones", "bad")
     if better and values["accuracy"] <= plain:
         word, tone = "Better than untrained ones, not than plain voxels", "fair"
-    detail = f"{percent(values['accuracy'], 1)} of test shapes right; untrained D {percent(best, 1)} at best (p = {p:.2g})"
+    detail = f"{percent(values['accuracy'], 1)} of test shapes right; untrained D {percent(best, 1)} at best (p = {p:.3g})"
     return word, tone, f"{detail}, plain voxels {percent(plain, 1)}." if plain else f"{detail}."
 
 

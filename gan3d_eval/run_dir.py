@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, METRICS, log_table, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_target, safe_name, write_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, software, utc_now
 from gan3d_eval.voxels import VoxelSet
@@ -65,7 +65,7 @@ class RunDir:
         try:
             meta = read_json(path / "run.json", RunDirError)
         except RunDirError as fault:
-            anew = f"python cli.py import-run {path}/samples/final.npz NEW_RUN_DIR makes a run of its samples"
+            anew = f"python cli.py import-run {in_shell(path)}/samples/final.npz NEW_RUN_DIR makes a run of its samples"
             raise RunDirError(f"{fault}; {anew if (path / 'samples/final.npz').is_file() else 'copy it again'}") from None
         _check_meta(path, meta)
         return cls(path, meta)
@@ -186,7 +186,9 @@ class RunDir:
 
     def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
         if not (names := self.sample_names()):
-            make = f"make them with: python cli.py sample {self.path}" if self.checkpoints() else "nor a checkpoint, yet"
+            make = (
+                f"make them with: python cli.py sample {in_shell(self.path)}" if self.checkpoints() else "nor a checkpoint, yet"
+            )
             raise RunDirError(f"{self.path} holds no samples; {make}")
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
@@ -196,7 +198,7 @@ class RunDir:
         except RunDirError as fault:
             others = [f"--samples takes another: {', '.join(n for n in names if n != path.stem)}"] if len(names) > 1 else []
             if self.checkpoints() and path.stem[0].isalpha():
-                others.append(f"drawn anew by: python cli.py sample {self.path} --name {path.stem} --force")
+                others.append(f"drawn anew by: python cli.py sample {in_shell(self.path)} --name {path.stem} --force")
             raise RunDirError("; ".join([str(fault), *(others or ["copy it again"])])) from None
 
     def write_samples(self, name: str, force: bool = False, **arrays: NDArray[Any]) -> Path:

@@ -15,9 +15,14 @@ from scipy import ndimage
 
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["KINDS", "statistics"]
+__all__ = ["KINDS", "other_kind", "statistics"]
 
 KINDS = ("solid", "surface", "thin", "empty")
+KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind is looked at; share that makes a convention
+OTHER_KIND = (
+    "Samples are mostly {}, training shapes mostly {}, and distances then measure that: judge against a dataset made as "
+    "the samples are (prepare --surface), or fill the samples (scipy.ndimage.binary_fill_holes)."
+)
 INSIDE = 0.05  # below this share of inside, a shape is too thin for solid and surface to differ
 
 
@@ -109,3 +114,15 @@ def _euler(shape: NDArray[np.bool_]) -> int:
     xyz = xy[:, :, 1:] & xy[:, :, :-1]
     v, a, b, c, ab, ac, bc, abc = (int(np.count_nonzero(part)) for part in (shape, x, y, z, xy, xz, yz, xyz))
     return v - (a + b + c) + (ab + ac + bc) - abc
+
+
+def other_kind(gen: VoxelSet, train: VoxelSet, seed: int) -> str:
+    """That samples are mostly of another kind than training shapes, as far as a hundred of each tell; empty if they are not."""
+    random, kinds = np.random.default_rng(seed), []
+    for shapes in (gen, train):
+        some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
+        kinds.append(statistics(some)["kind"].value_counts(normalize=True))
+    ours, theirs = (kind.index[0] for kind in kinds)
+    if "empty" in {ours, theirs} or ours == theirs or min(kind.iloc[0] for kind in kinds) < MOSTLY:
+        return ""
+    return OTHER_KIND.format(ours, theirs)

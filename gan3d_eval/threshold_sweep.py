@@ -15,6 +15,7 @@ import pandas as pd
 
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
+from gan3d_eval.files import in_shell
 from gan3d_eval.run_dir import Result, RunDirError
 from gan3d_eval.series import BY, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.voxels import VoxelSet, binarize
@@ -39,7 +40,7 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     if probabilities is None:
         make = "import them uncut"
         if case.run.checkpoints():
-            make = f"draw some: python cli.py sample {case.run.path} --probabilities --force"
+            make = f"draw some: python cli.py sample {in_shell(case.run.path)} --probabilities --force"
         raise RunDirError(f"{case.run.path}: samples hold no probabilities; {make}")
     sets = {t: VoxelSet.from_grids(binarize(probabilities, t)) for t in THRESHOLDS}
     rows = judge_each(sets, case, seed, cache, say, "threshold")

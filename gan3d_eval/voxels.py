@@ -154,7 +154,10 @@ class VoxelSet:
             found = "is a run directory, no dataset" if (path / "run.json").is_file() else "is no dataset directory"
             target, found = ("DATASET_DIR", found) if path.exists() else (path, "does not exist")
             raise VoxelError(f"{path} {found}; python cli.py prepare SRC {target} makes a dataset")
-        info = read_json(path / "dataset.json", VoxelError)
+        try:
+            info = read_json(path / "dataset.json", VoxelError)
+        except VoxelError as fault:
+            raise VoxelError(f"{fault}; prepare it again") from None
         if info.get("format") != DATASET_FORMAT:
             raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")
         try:

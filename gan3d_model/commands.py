@@ -106,10 +106,10 @@ def train(
 
     with gather_team(device) as (team, device):  # one process, or those that torchrun started
         training.check_start(config, shapes, device, stops, team)
-        if team.leads:
-            warn(shapes, run)
         if run:
             check_resume(run, config, shapes)
+        if team.leads:
+            warn(shapes, run)
         if dry_run:
             if team.leads:
                 click.echo(json.dumps(config.to_dict(), indent=2))
@@ -180,9 +180,9 @@ def import_run(
     if run_dir.exists():
         raise RunDirError(f"{run_dir} already exists; a run never overwrites another: choose a new name")
     found = gather(source, dataset, list(classes), readers=Readers(parse_grids, *mesh_reader(dataset, resolution)), **how)
-    if found.shapes is None and prior is None:
-        raise RunDirError(f"{source} holds weights and no shapes; say --prior (and --resolution), and some are drawn")
     mapped = mapped_weights(found, weights, resolution, prior, latent_scale, output)
+    if found.shapes is None and prior is None:
+        raise RunDirError(f"{source} holds weights and no shapes; say --prior, and some are drawn")
 
     def fill(run: Any) -> None:
         if mapped:

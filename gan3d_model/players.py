@@ -253,7 +253,7 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
     if path is None or not path.exists():
         if not checkpoints and run.meta["status"] == "imported":
             raise CheckpointError(
-                f"{run.path} was imported without weights; import it again with them: import-run --weights FILE"
+                f"{run.path} was imported without weights; import it anew, under another name, with --weights FILE"
             )
         found = ", ".join(p.name for p in checkpoints) or "none"
         raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")

@@ -63,8 +63,10 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
 @seed_option
 def demo(category: str, **options: Any) -> None:
     """Everything once, in minutes, on built-in furniture. Voxels, training, judging, pictures; prints the report."""
+    from gan3d_eval.files import refuse_closed
     from studies.demo import demo as run
 
+    refuse_closed(options["out"])
     click.echo(run(category=category, command=sys.argv, say=say, **options))
 
 

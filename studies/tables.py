@@ -47,7 +47,7 @@ def collect(study: Study, scale: str, out: Path, known: pd.DataFrame | None = No
             values = {column: found[name].get(key) for column, (name, key) in study.columns.items()}
             rows.append({"cell": label, "seed": _seed(path), **trained, **values})
     if not rows:
-        raise Gan3dError(f"{study.folder(out, scale)} holds no judged run; make some with: study run {study.name} DATASET")
+        raise Gan3dError(f"{study.folder(out, scale)} holds no judged run; `study run` makes some")
     here = pd.DataFrame(rows)
     if known is None or known.empty:
         return here

@@ -249,7 +249,10 @@ def test_weights_alone_become_a_run_whose_shapes_are_drawn(tmp_path, cli):
     torch.save(port(32, 2, 1).state_dict(), tmp_path / "G.pt")
     asked = cli("import-run", tmp_path / "G.pt", tmp_path / "run")
     assert (asked.exit_code, (tmp_path / "run").exists()) == (1, False)
-    assert "say --prior (and --resolution)" in asked.stderr
+    assert "say it with --resolution" in asked.stderr
+    asked = cli("import-run", tmp_path / "G.pt", tmp_path / "run", "-r", 32)
+    assert (asked.exit_code, (tmp_path / "run").exists()) == (1, False)
+    assert "holds weights and no shapes; say --prior, and some are drawn" in asked.stderr
     done = cli("import-run", tmp_path / "G.pt", tmp_path / "run", "--prior", "normal", "-r", 32)
     assert done.exit_code == 0, done.stderr
     assert len(RunDir.open(tmp_path / "run").samples()) > 0

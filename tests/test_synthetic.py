@@ -49,6 +49,9 @@ def test_furniture_lies_in_modelnets_layout(tmp_path):
 
 def test_sets_of_other_sizes_are_not_mixed(tmp_path):
     write_furniture(tmp_path, ["table"], 2, 1)
-    write_furniture(tmp_path, ["table"], 2, 1, seed=1)  # the same names: replaced
+    write_furniture(tmp_path, ["table"], 2, 1)  # the same again
+    with pytest.raises(Gan3dError, match="table_0001.off exists, and is another mesh; .* --force"):
+        write_furniture(tmp_path, ["table"], 2, 1, seed=1)
+    write_furniture(tmp_path, ["table"], 2, 1, seed=1, force=True)
     with pytest.raises(Gan3dError, match=r"holds other meshes \(table_0003\.off"):
         write_furniture(tmp_path, ["table"], 2, 0)

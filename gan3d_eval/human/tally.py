@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan3d_eval.files import atomic_file, content_hash
+from gan3d_eval.files import atomic_file, content_hash, in_shell
 from gan3d_eval.human.judgement import detection
 from gan3d_eval.human.measures import measure
 from gan3d_eval.human.responses import default_path, read_answers
@@ -38,8 +38,8 @@ def find_responses(runs: Sequence[RunDir]) -> list[Path]:
     found = [path for run in runs for design in DESIGNS if (path := default_path(run.path, design)).is_file()]
     if not found:
         raise StudyError(
-            f"{runs[0].path}/responses holds no answers; ask for some with: python cli.py human-eval serve {runs[0].path}, or "
-            "name the file with --responses"
+            f"{runs[0].path}/responses holds no answers; ask for some with: python cli.py human-eval serve "
+            f"{in_shell(runs[0].path)}, or name the file with --responses"
         )
     return found
 

@@ -56,11 +56,12 @@ def voxelizer(options: dict[str, Any]) -> Any:
 @click.option("--n-train", default=200, help="Training shapes per class.")
 @click.option("--n-test", default=50, help="Test shapes per class.")
 @seed_option
-def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: int, seed: int) -> None:
+@force_option
+def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: int, seed: int, force: bool) -> None:
     """Write procedural furniture as .off meshes. They lie below MESH_DIR in ModelNet's layout."""
     from gan3d_model.data.synthetic import CLASSES, write_furniture
 
-    n = write_furniture(mesh_dir, list(classes) or list(CLASSES), n_train, n_test, seed)
+    n = write_furniture(mesh_dir, list(classes) or list(CLASSES), n_train, n_test, seed, force)
     say(f"wrote {n} meshes")
     click.echo(mesh_dir)
 
@@ -107,14 +108,17 @@ def prepare(
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
     from gan3d_eval.audit import audit as verb
     from gan3d_eval.audit import findings
+    from gan3d_eval.files import in_shell
     from gan3d_model.config import RESOLUTIONS
     from gan3d_model.data.prepare import prepare as run
+    from gan3d_model.data.prepare import workspace
 
     how = voxelizer(options)
     try:
         shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
     except KeyboardInterrupt:
-        say("what is done is kept in a hidden folder beside the target: the same command goes on there")
+        if workspace(dataset_dir).exists():
+            say("what is done is kept in a hidden folder beside the target: the same command goes on there")
         raise
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
@@ -125,13 +129,14 @@ def prepare(
     leaking = int(shapes.table["flags"].str.contains("leaks").sum())
     if leaking:
         say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
+    found = []
     if check:
-        say("audit …")
-    found = findings(verb(shapes)[0]) if check else []
+        say(f"audit … ({dataset_dir} is whole already; python cli.py audit {in_shell(dataset_dir)} repeats this)")
+        found = findings(verb(shapes)[0])
     for finding in found:
         say(f"audit: {finding}")
     if found:
-        say(f"which shapes these are: python cli.py audit {dataset_dir} --out shapes.csv")
+        say(f"which shapes these are: python cli.py audit {in_shell(dataset_dir)} --out shapes.csv")
     if how.resolution not in RESOLUTIONS:
         fitting = ", ".join(map(str, RESOLUTIONS))
         say(f"note: networks train at resolutions {fitting}; at {how.resolution} this set serves for judging only")
@@ -214,6 +219,8 @@ def export(
     from gan3d_eval.voxels import VoxelSet
 
     is_run = (source / "run.json").is_file()
+    if is_run and classes:
+        raise click.UsageError("--class is for datasets; a run's samples have no classes")
     shapes = RunDir.open(source).samples(samples) if is_run else VoxelSet.open(source).select(list(classes))
     shapes = shapes.take(range(len(shapes))[:n_samples])
     paths = verb(shapes, folder, **how)

@@ -129,7 +129,7 @@ def _from_files(
         _refuse_mesh_settings(source, how)
         inner = _inner(found, how)
     _check_space(target, len(found.items), how.resolution)
-    parts = Parts(_workspace(target), {"items": found.items, "how": how, "version": VOXELIZER_VERSION}, say)
+    parts = Parts(workspace(target), {"items": found.items, "how": how, "version": VOXELIZER_VERSION}, say)
     root = source.resolve()
     tasks = [Task(i, root, items, how, inner) for i, items in enumerate(chunks(found.items, CHUNK), 1)]
     done = parts.numbers()
@@ -158,7 +158,7 @@ def _from_arrays(
     _check_space(target, arrays.n, how.resolution)
     status = source.stat()
     plan = {"size": status.st_size, "time": status.st_mtime_ns, "how": how, "classes": classes, "names": names}
-    parts = Parts(_workspace(target), plan, lambda line: None)
+    parts = Parts(workspace(target), plan, lambda line: None)
     try:
         for part in progress(arrays.parts(), arrays.n, 0, "grids", say):
             parts.save(part)
@@ -231,7 +231,7 @@ def _gather(parts: Parts, kept: NDArray[np.bool_], resolution: int) -> NDArray[n
     return np.memmap(path, np.uint8, "r", shape=(int(kept.sum()), packed_bytes(resolution)))
 
 
-def _workspace(target: Path) -> Path:
+def workspace(target: Path) -> Path:
     """Where finished parts wait."""
     return target.parent / f".{target.name}.parts"
 

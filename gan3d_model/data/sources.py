@@ -89,7 +89,8 @@ class Source:
         items = [item for item in items if not classes or item.label in classes]
         if not items and not rejected:
             known = ", ".join(sorted(MESH_SUFFIXES | VOXEL_SUFFIXES))
-            raise VoxelError(f"{root} holds no meshes or voxels ({known}) that match {pattern!r}")
+            matching = f" that match {pattern!r}" if pattern != "*" else ""
+            raise VoxelError(f"{root} holds no meshes or voxels ({known}){matching}")
         items.sort(key=lambda item: (item.label, SPLITS.index(item.split), item.name, item.path))
         return cls(root, items, rejected, kind, len(found) - len(by_kind[kind]))
 

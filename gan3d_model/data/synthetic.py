@@ -173,13 +173,18 @@ def furniture(label: str, index: int, seed: int = 0) -> Trimesh:
     return trimesh.util.concatenate(CLASSES[label](rng))
 
 
-def write_furniture(target: Path, classes: list[str], n_train: int, n_test: int, seed: int = 0) -> int:
+def _off(label: str, index: int, seed: int) -> str:
+    """A piece of furniture as the text of an .off."""
+    return str(furniture(label, index, seed).export(file_type="off"))
+
+
+def write_furniture(target: Path, classes: list[str], n_train: int, n_test: int, seed: int = 0, force: bool = False) -> int:
     """Write `<class>/<split>/<class>_<number>.off` below `target` and return the number of meshes.
 
     Raises
     ------
     Gan3dError
-        An unknown class, no shapes asked for, or other meshes in `target`.
+        An unknown class, no shapes asked for, other meshes in `target`, or, without `force`, others under the same names.
     """
     if unknown := sorted(set(classes) - set(CLASSES)):
         raise Gan3dError(f"no class {', '.join(unknown)}; there are {', '.join(CLASSES)}")
@@ -192,7 +197,10 @@ def write_furniture(target: Path, classes: list[str], n_train: int, n_test: int,
     }
     if others := sorted(set(target.rglob("*.off")) - set(files)):
         raise Gan3dError(f"{target} holds other meshes ({others[0].name} …), which would be mixed in; choose another folder")
+    for file in [file for file in files if file.exists() and not force]:
+        if file.read_text(errors="replace") != _off(*files[file], seed):
+            raise Gan3dError(f"{file} exists, and is another mesh; choose another folder, or pass --force to replace it")
     for file, (label, index) in files.items():
         with atomic_file(file) as path:
-            furniture(label, index, seed).export(path, file_type="off")
+            path.write_text(_off(label, index, seed))
     return len(files)
