@@ -172,6 +172,18 @@ def test_without_a_dataset_what_needs_it_is_absent_with_a_reason(run_copy: RunDi
     assert "recovered_samples" in result.values
 
 
+def test_empty_shapes_are_not_looked_for(run_copy: RunDir, little):
+    """G finds nothing with an IoU of 1: that would count as the best recovery of all."""
+    grids = np.concatenate([run_copy.samples().grids([0, 1]), np.zeros((2, 16, 16, 16), bool)])
+    space = CheckpointSpace.open(run_copy)
+    for rows, n in ((slice(0, 4), 2), (slice(2, 4), 0)):
+        theirs = VoxelSet.from_grids(grids[rows])
+        result, table = explore(run_copy, space, None, None, ("recovery",), n_recover=2, theirs=theirs)
+        assert table["item"].str.startswith("theirs:").sum() == 2 * n  # two measures of each
+        assert ("recovered_theirs" in result.values) == bool(n)
+        assert result.absent.get("recovered_theirs", "") == ("" if n else "all of the shapes drawn are empty")
+
+
 def test_empty_samples_are_at_no_end_of_an_attribute(run_copy: RunDir, little, monkeypatch):
     """They are the least in every respect: all directions would be the one from nothing to something."""
     made, n = CheckpointSpace.shapes, 0
