@@ -70,7 +70,7 @@ def _real(result: dict[str, Any]) -> tuple[str, str, str] | None:
     detail = (
         f"1-NN accuracy is {both} on samples and on held-out shapes (½ is ideal; real "
         f"shapes are {100 * floor:.0f} points off); they cover {percent(share)} of what real shapes cover, and "
-        f"{percent(values.get('valid', 0))} have a volume within that of the middle 98 % of the training shapes."
+        f"{percent(values.get('valid', 0))} are as large as training shapes are (within the middle 98 % of their volumes)."
     )
     return word, tone, detail
 
