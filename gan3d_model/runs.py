@@ -80,11 +80,8 @@ def config_of(run: RunDir) -> TrainConfig:
 def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     """ConfigError, naming each difference, where `run` cannot go on with `config` and `shapes`, or has nothing left to do.
 
-    One that took its last step and was killed before it drew the evaluation set has that left. Gan3dError while another process
-    trains it.
+    One that took its last step and was killed before it drew the evaluation set has that left.
     """
-    with alone(run):
-        pass
     known = config_of(run)
     asked = dataclasses.replace(config, precision=known.precision) if config.precision == "auto" else config
     if changed := known.differences(asked):

@@ -28,7 +28,7 @@ def demo(
     meshes, dataset = out / "meshes" / name, out / "datasets" / name
     if not dataset.is_dir():
         say(f"1/4 making {n_train + n_test} {category}s as meshes and voxels")
-        write_furniture(meshes, [category], n_train, n_test, seed)
+        write_furniture(meshes, [category], n_train, n_test, seed, force=True)  # its own folder: an older version's
         prepare(meshes, dataset, Voxelizer(resolution=32), say=say)
     shapes = VoxelSet.open(dataset).select([category], "train")
 
