@@ -25,8 +25,8 @@ from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, 
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
-    "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "new_run_id", "producer",
-    "refuse_target", "software",
+    "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "in_shell", "new_run_id",
+    "producer", "refuse_target", "software",
 ]  # fmt: skip
 
 FINAL = "final"

@@ -65,9 +65,7 @@ def warn(shapes: Any, run: Any) -> None:
 @click.argument("dataset_dir", type=PathArg)
 @click.option("--class", "classes", multiple=True, help="Train on these classes only; repeat for several.")
 @click.option(
-    "--recipe",
-    type=click.Choice(["slides", "paper", "stable", "demo"]),
-    help="Where settings start.  [default: slides]",
+    "--recipe", type=click.Choice(["slides", "paper", "stable", "demo"]), help="Where settings start.  [default: slides]"
 )
 @click.option("--config", "config_file", type=PathArg, help="TOML file of settings, over the recipe and under the flags.")
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 
 from gan3d_eval import voxels
-from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, new_run_id, producer, software
+from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
@@ -99,8 +98,8 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
 
 def resumption(run: RunDir) -> str:
     """The command that goes on with `run`."""
-    dataset = shlex.quote(str(run.dataset_path())) if run.finds_dataset() else "DATASET_DIR"
-    return f"python cli.py train {dataset} --resume {shlex.quote(str(run.path))}"
+    dataset = in_shell(run.dataset_path()) if run.finds_dataset() else "DATASET_DIR"
+    return f"python cli.py train {dataset} --resume {in_shell(run.path)}"
 
 
 @contextlib.contextmanager
