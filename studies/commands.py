@@ -72,7 +72,10 @@ def demo(category: str, **options: Any) -> None:
 
 @click.group()
 def study() -> None:
-    """Questions, answered with runs. studies/README.md has the answers."""
+    """Questions, answered with runs.
+
+    What came of them stands in studies/README.md.
+    """
 
 
 STUDIES = (

@@ -15,7 +15,7 @@ from gan3d_eval.render import GENERATED, REAL, Surface
 from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.coverage import coverage
-from gan3d_model.data.meshes import MESH_SUFFIXES, parse_mesh
+from gan3d_model.data.meshes import parse_mesh
 from gan3d_model.data.sources import Source, read_item
 from gan3d_model.data.voxelize import Voxelizer, place, voxelize
 
@@ -39,9 +39,11 @@ def view(source: Path, hows: list[Voxelizer], n: int = 8, seed: int = 0) -> tupl
     """
     if not source.exists():
         raise VoxelError(f"{source} does not exist; expected a mesh, or a folder or .zip of meshes")
-    items = [item for item in Source.find(source).items if item.suffix in MESH_SUFFIXES][:n]
-    if not items:
-        raise VoxelError(f"{source} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))})")
+    found = Source.find(source, kinds=["meshes"])
+    if not found.items:
+        (bad, *_), n_bad = found.rejected, len(found.rejected)
+        raise VoxelError(f"{source}: no mesh can be read; the first of {n_bad} is {bad['source']}: {bad['reason']}")
+    items = found.items[:n]
     tiles: list[Tile] = []
     rows: list[dict[str, Any]] = []
     frame = Voxelizer(max(how.resolution for how in hows), up=hows[0].up)

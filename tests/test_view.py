@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import trimesh
 
 from gan3d_eval.render import RenderError
 from gan3d_eval.voxels import VoxelError
+from gan3d_model.data.audit_meshes import audit_meshes
 from gan3d_model.data.coverage import coverage, euler_number, topology
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.synthetic import write_furniture
@@ -99,3 +102,14 @@ def test_nothing_to_show_is_an_error_in_words(tmp_path):
     (tmp_path / "bad.off").write_text("hello")
     with pytest.raises(VoxelError, match=r"bad\.off: is no OFF file"):
         view(tmp_path, [Voxelizer(16)])
+
+
+def test_of_voxels_neither_view_nor_audit_names_a_kind_that_it_refuses(tmp_path):
+    np.save(tmp_path / "grids.npy", np.ones((2, 8, 8, 8), np.bool_))
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("../a.off", "OFF\n0 0 0\n")
+    for verb in (lambda path: view(path, [Voxelizer(16)]), audit_meshes):
+        with pytest.raises(VoxelError, match=r"holds no meshes \(\.glb, .*\.stl\); it holds voxels: prepare"):
+            verb(tmp_path / "grids.npy")
+        with pytest.raises(VoxelError, match=r"no mesh can be read; the first of 1 is \.\./a\.off: its path leads out"):
+            verb(tmp_path / "out.zip")

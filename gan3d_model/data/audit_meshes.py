@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gan3d_eval.voxels import VoxelError
-from gan3d_model.data.meshes import MESH_SUFFIXES, Mesh, parse_mesh
+from gan3d_model.data.meshes import Mesh, parse_mesh
 from gan3d_model.data.parts import deaf_to_ctrl_c
 from gan3d_model.data.sources import Item, Source, read_item
 from gan3d_model.data.topology import all_even, distinct_faces, edge_use, merge_positions
@@ -110,10 +110,8 @@ def audit_meshes(path: Path, say: Callable[[str], None] = print) -> tuple[pd.Dat
     """
     if not path.exists():
         raise VoxelError(f"{path} does not exist; expected a mesh, a folder or a .zip of meshes, or a dataset directory")
-    found = Source.find(path)
-    items = [item for item in found.items if item.suffix in MESH_SUFFIXES]
-    if not items:
-        raise VoxelError(f"{path} holds no meshes ({', '.join(sorted(MESH_SUFFIXES))}); prepare voxels, then audit the dataset")
+    found = Source.find(path, kinds=["meshes"])
+    items = found.items
     jobs = 1 if len(items) < 8 else -1
     rows = []
     with deaf_to_ctrl_c():

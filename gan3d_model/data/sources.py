@@ -23,6 +23,7 @@ from gan3d_model.data.meshes import MESH_SUFFIXES
 
 __all__ = ["SPLITS", "Item", "Source", "chunks", "read_item"]
 
+KINDS = {"meshes": MESH_SUFFIXES, "voxels": VOXEL_SUFFIXES}
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 MAX_FILE = 2**30
@@ -68,8 +69,8 @@ class Source:
     """Files of the other kind beside them."""
 
     @classmethod
-    def find(cls, root: Path, pattern: str = "*", classes: Sequence[str] = ()) -> Source:
-        """List the shapes below `root` whose path matches `pattern`; meshes, if there are both meshes and voxels.
+    def find(cls, root: Path, pattern: str = "*", classes: Sequence[str] = (), kinds: Sequence[str] = tuple(KINDS)) -> Source:
+        """List the shapes below `root` whose path matches `pattern`, of the first of `kinds` that is there.
 
         Raises
         ------
@@ -77,10 +78,9 @@ class Source:
             No shapes there, a class that is not there, or an archive that is none.
         """
         found, rejected = _members(root)
-        kinds = {"meshes": MESH_SUFFIXES, "voxels": VOXEL_SUFFIXES}
         found = [entry for entry in found if fnmatch(entry[0], pattern) and not PurePosixPath(entry[0]).name.startswith(".")]
-        by_kind = {kind: [entry for entry in found if suffix_of(entry[0]) in known] for kind, known in kinds.items()}
-        kind = "meshes" if by_kind["meshes"] else "voxels"
+        by_kind = {kind: [entry for entry in found if suffix_of(entry[0]) in known] for kind, known in KINDS.items()}
+        kind = next((kind for kind in kinds if by_kind[kind]), kinds[-1])
         above = [root.stem] if root.is_file() else list(root.resolve().parts[-2:])
         items = [Item(path, *_place(path, above), size, stamp) for path, size, stamp in by_kind[kind]]
         if unknown := sorted(set(classes) - {item.label for item in items}):
@@ -88,9 +88,10 @@ class Source:
             raise VoxelError(f"{root} has no class {', '.join(unknown)}; it has {there}")
         items = [item for item in items if not classes or item.label in classes]
         if not items and not rejected:
-            known = ", ".join(sorted(MESH_SUFFIXES | VOXEL_SUFFIXES))
+            known = ", ".join(sorted(suffix for kind in kinds for suffix in KINDS[kind]))
             matching = f" that match {pattern!r}" if pattern != "*" else ""
-            raise VoxelError(f"{root} holds no meshes or voxels ({known}){matching}")
+            hint = "; it holds voxels: prepare makes a dataset of them" if by_kind["voxels"] else ""
+            raise VoxelError(f"{root} holds no {' or '.join(kinds)} ({known}){matching}{hint}")
         items.sort(key=lambda item: (item.label, SPLITS.index(item.split), item.name, item.path))
         return cls(root, items, rejected, kind, len(found) - len(by_kind[kind]))
 
