@@ -29,8 +29,11 @@ from gan3d_eval.command_line import (
 __all__ = ["check_run", "explore", "import_run", "sample", "train"]
 
 
+RANGES = {int: click.IntRange, float: click.FloatRange}
+
+
 class ConfigCommand(click.Command):
-    """A command with one more option per field of TrainConfig, made when it is asked for; unset ones stay None."""
+    """A command with one more option per field of TrainConfig, with its range, made when asked for; unset ones stay None."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """List the declared options, then the config's, then --help."""
@@ -41,6 +44,8 @@ class ConfigCommand(click.Command):
             choices, doc = typing.get_args(hints[field.name]), field.metadata["doc"]
             known = [choice for choice in choices if choice != "unknown"]  # which only imports have
             kind: Any = click.Choice(known) if known else hints[field.name]
+            if kind in RANGES:
+                kind = RANGES[kind](field.metadata["low"], field.metadata["high"])
             name = "--" + field.name.replace("_", "-")
             if kind is bool:
                 name = f"{name}/--no-{name[2:]}"
