@@ -31,10 +31,12 @@ from gan3d_eval.command_line import (
     print_leaderboard,
     print_series,
     reference_option,
+    refuse_beside,
     refuse_runs,
     run_argument,
     say,
     seed_option,
+    series_options,
     split,
 )
 from gan3d_eval.human.commands import human_eval
@@ -142,7 +144,8 @@ def watch(
 @feature_options
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
-    """Does G copy? Nearest training shapes, with canaries. They are calibrated against held-out shapes."""
+    """Does G copy? Nearest training shapes, with canaries. Calibrated on held-out shapes; canaries show what is caught."""
+    refuse_beside("raw", "shift", "poses")
     options["features"] &= not options["raw"]
     from gan3d_eval.case import check_novelty
     from gan3d_eval.nn_check import FIRST, why_failed
@@ -163,7 +166,7 @@ def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_
 @feature_options
 @judging_options
 def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: bool, **options: Any) -> None:
-    """Is it real? COV, MMD, 1-NNA, FD, KID, beside floors. Floors are what real shapes, their mean and noise reach.
+    """Is it real? COV, MMD, 1-NNA, FD, KID. Beside what real shapes, the mean shape and noise reach.
 
     \b
     python cli.py compare RUN_DIR
@@ -187,7 +190,7 @@ def compare(run_dirs: tuple[Path, ...], draws: int, out: Path | None, as_json: b
 @click.command()
 @run_argument
 @click.option("--draw", "n", type=click.IntRange(min=50), help="First draw so many from each checkpoint that has fewer.")
-@judging_options
+@series_options
 def history(run_dir: Path, n: int | None, as_json: bool, **options: Any) -> None:
     """Quality and novelty at every checkpoint, and the best. Also of a run that is still training."""
     case, how = judged(run_dir, options)
@@ -250,6 +253,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.cells import pooled
     from gan3d_eval.embedding import Embedding
+    from gan3d_eval.files import safe_name
     from gan3d_eval.npy import read_arrays
     from gan3d_model.config import TrainConfig
     from gan3d_model.features import Extractor, discriminator_of, untrained, write_features
@@ -275,7 +279,7 @@ def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dic
         extractor = Extractor(untrained(config, shapes.select([], "train"), seed, options["device"]), **how)
         return parts(Embedding.by(extractor, cache)(shapes))
 
-    name = str(shapes.info["name"])
+    name = safe_name(str(shapes.info["name"]))
     sources: dict[str, Any] = {"D": lambda: parts(read_arrays(write_features(run, shapes, judged, name))["features"])}
     sources |= {f"untrained-{i}": functools.partial(of_untrained, i) for i in range(options["n_untrained"])}
     sources |= {f"voxels-{side}": functools.partial(lambda side: parts(pooled(shapes, side)), side) for side in (8, 16)}

@@ -20,6 +20,7 @@ import numpy as np
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["POSES", "nearest_aligned", "posed"]
@@ -130,7 +131,7 @@ def _add_common(context: Any, total: Any, a: Any, b: Any) -> Any:
     return a(a, a, a), code
 
 
-@numba.njit(cache=True)
+@compiled()
 def _bounds(slices: Any, other: Any, least: Any) -> Any:
     """Fill `(3, 2s + 1)`: L1 is at least this for each shift along each axis; return what it is at least for any shift."""
     d, shifts = other.shape[1], least.shape[1]
@@ -148,7 +149,7 @@ def _bounds(slices: Any, other: Any, least: Any) -> Any:
     return bound
 
 
-@numba.njit(cache=True)
+@compiled()
 def _common(moved: Any, lines: Any, least: Any, both: Any, need: float, zero: Any) -> Any:
     """Largest number of voxels that a shape has in common with a shifted one, if that is at least `need`; else less."""
     shifts, d, best = moved.shape[0], lines.shape[0], zero
@@ -167,7 +168,7 @@ def _common(moved: Any, lines: Any, least: Any, both: Any, need: float, zero: An
     return best
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _search(
     moved: Any, slices: Any, volume: Any, lines: Any, other: Any, other_volume: Any, start: int, zero: Any, own: Any,
     best: Any, rows: Any,

@@ -50,8 +50,7 @@ FINDINGS = {
     "and every diversity comes out too low; choose by hand, no option removes them",
     "near-leak": "a near duplicate (Jaccard distance at most {near:g}) is in training, and no exact one. They make memorising "
     "look like generalising; choose by hand, no option removes them",
-    "undersized": "shorter than the {usual} voxels to which this set is scaled{empty}. Often a vertex that no face uses took "
-    "part in the scaling; prepare them again from their meshes",
+    "undersized": "shorter than the {usual} voxels to which this set is scaled{empty}. {scaled}",
     "hub": f"nearest neighbour of {HUB} others or more. A search under L1 returns them again and again, for small shapes win; "
     "read Jaccard beside L1",
     "mixed-kinds": "{minority}, while {majority:,} are {other}. Distances then measure the filling and not the form; fill "
@@ -61,6 +60,8 @@ FINDINGS = {
     "count-mismatch": "not those of {which}, which this is by its classes and most of their sizes ({wrong}). Results on it do "
     "not compare with published ones",
 }
+STRAY = "Often a vertex that no face uses took part in the scaling; prepare them again from their meshes"
+BY_METHOD = "So {} scales; the exact method does not: prepare them again without --method"
 UNFIT = ("empty", "exact-leak", "label-conflict")
 LEAKS = ("exact-leak", "leak-other-label", "near-leak")
 UNITS = dict.fromkeys(LEAKS, "held-out shapes") | {"hub": "distinct shapes", "count-mismatch": "numbers of shapes"}
@@ -108,7 +109,9 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
         "solid": kinds["solid"], "surface": kinds["surface"], "thin": kinds["thin"],
     }  # fmt: skip
     empty = f" ({kinds['empty']} of them empty)" * bool(kinds["empty"])
-    texts: dict[str, Any] = {"near": near, "empty": empty}  # what the sentences name
+    texts: dict[str, Any] = {"near": near, "empty": empty, "scaled": STRAY}  # what the sentences name
+    if (method := (shapes.info.get("voxelizer") or {}).get("name")) == "polygon2voxel":
+        texts["scaled"] = BY_METHOD.format(method)
     absent: dict[str, str] = {}
     if (shapes.info.get("grid") or {}).get("fill") == "surface":
         absent["mixed-kinds"] = "all are made as surfaces: what is solid is so by its thickness"

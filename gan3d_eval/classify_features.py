@@ -21,7 +21,7 @@ from scipy.sparse import csgraph
 from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.linear_svm import Products, choose_c, predict, products
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.provenance import wilson
+from gan3d_eval.provenance import central, wilson
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -38,8 +38,12 @@ BOOTSTRAP = 1000
 NOTES = [
     "One linear SVM for each pair of classes; features standardised by the training shapes; C by five folds of these, in which "
     "near twins stay together.",
-    "untrained: the same architecture before training, which says how much of an accuracy training is to be thanked for.",
+    "untrained: the same architecture before training, which says how much of the accuracy is due to training.",
 ]
+WHY_ABSENT = {
+    "folds_accuracy": "a class has one training shape, or all are twins: there is nothing to choose C on",
+    "accuracy_without_leaks": "no test shape stands in training too, or all do",
+}
 FEW_SEEN = "D was trained on {} alone; published accuracies are of discriminators that saw every class."
 
 
@@ -76,9 +80,7 @@ def classify_features(
     rows = pd.DataFrame({"name": test.names, "class": truth, "leaked": leaked})
     first, groups = next(iter(sources)), _twins(train)
     counts = {"n_train": len(train), "n_test": len(test), "n_classes": len(set(labels)), "leaked": int(leaked.sum())}
-    values: dict[str, Any] = dict(counts)
-    intervals: dict[str, Any] = {}
-    drawn: list[dict[str, Any]] = []
+    values, intervals, absent, drawn = dict[str, Any](counts), dict[str, Any](), dict[str, Any](), list[dict[str, Any]]()
     for name, make in sources.items():
         say(f"classifying by {name}")
         within, across, dropped = _products(name, make)
@@ -86,14 +88,16 @@ def classify_features(
         rows[name] = predict(within, labels, across, c)
         end = "" if name == first else f"/{name}"
         found, around = _accuracies(truth, rows[name].to_numpy(str), leaked, seed)
-        found |= {"folds_accuracy": max(folds.values(), default=np.nan), "c": c, "constant_features": dropped}
-        values |= {f"{key}{end}": value for key, value in found.items() if np.isfinite(value)}
-        intervals |= {f"{key}{end}": interval for key, interval in around.items()}
+        found |= {"c": c, "constant_features": dropped} | ({"folds_accuracy": max(folds.values())} if folds else {})
+        lacking = {key: why for key, why in WHY_ABSENT.items() if key not in found}
+        for into, what in ((values, found), (intervals, around), (absent, lacking)):
+            into |= {f"{key}{end}": value for key, value in what.items()}
         drawn += [{"source": name, **point} for point in _curve(within, labels, across, truth, c, seed)] if curve else []
         if name == first:
             shuffled = np.random.default_rng(seed).permutation(labels)
             chance = float((predict(within, shuffled, across, c) == truth).mean())
     values |= {"accuracy/shuffled": chance} | _against_untrained(rows, first)
+    absent |= {} if "p_untrained" in values else {"p_untrained": "no untrained discriminator beside it (--untrained)"}
     inputs = {"train": train.identity(), "test": test.identity()}
     how = {key: value for key, value in (made or {}).items() if key in ("layers", "side", "pooling")}
     which = f"-layers{'.'.join(map(str, how['layers']))}-{how['pooling']}{how['side']}" if how else ""
@@ -102,7 +106,7 @@ def classify_features(
     notes = [*NOTES, *([FEW_SEEN.format(", ".join(seen))] if seen and set(seen) < set(labels) else [])]
     result = Result(
         VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}{which}-svm2", inputs,
-        {"column": first, "seed": seed} | how, values, intervals, notes, {}, seed, started=started,
+        {"column": first, "seed": seed} | how, values, intervals, notes, absent, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
 
@@ -130,7 +134,7 @@ def _check(labels: NDArray[Any], truth: NDArray[Any]) -> None:
     if unseen := sorted(set(truth) - set(labels)):
         raise VoxelError(f"no training shape of class {', '.join(unseen)}; a classifier cannot know it")
     if len(set(labels)) < 2:
-        raise VoxelError(f"only one class ({labels[0]}); there is nothing to tell apart")
+        raise VoxelError(f"only one class ({labels[0]}): nothing to tell apart; --dataset names labelled shapes of several")
 
 
 def _accuracies(
@@ -145,9 +149,8 @@ def _accuracies(
 
     random = np.random.default_rng(seed)
     again = [by_class(random.integers(0, len(truth), len(truth))) for _ in range(BOOTSTRAP)]
-    low, high = np.quantile(again, [0.025, 0.975])
     values = {"mean_class_accuracy": by_class(np.arange(len(truth)))}
-    intervals = {"mean_class_accuracy": {"low": low, "high": high, "kind": "95 % bootstrap over test shapes"}}
+    intervals = {"mean_class_accuracy": central(again, "95 % bootstrap over test shapes")}
     parts = {"accuracy": right} | ({"accuracy_without_leaks": right[~leaked]} if leaked.any() and not leaked.all() else {})
     for key, part in parts.items():
         values[key] = float(part.mean())

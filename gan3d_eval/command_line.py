@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ __all__ = [
     "print_leaderboard",
     "print_series",
     "reference_option",
+    "refuse_beside",
     "refuse_runs",
     "run_argument",
     "samples_option",
     "say",
     "seed_option",
+    "series_options",
     "shapes_beside",
     "split",
     "threshold_option",
@@ -124,11 +127,16 @@ def reference_option(command: Any) -> Any:
     return command
 
 
-def judging_options(command: Any) -> Any:
-    """What every verb that judges samples against data takes."""
-    for option in (json_option, seed_option, cache_option, leak_option, samples_option, reference_option):
+def series_options(command: Any) -> Any:
+    """What every verb that judges against data takes."""
+    for option in (json_option, seed_option, cache_option, leak_option, reference_option):
         command = option(command)  # in reverse: decorators apply from the last
     return command
+
+
+def judging_options(command: Any) -> Any:
+    """What verbs take that judge one file of samples."""
+    return samples_option(series_options(command))
 
 
 def feature_options(command: Any) -> Any:
@@ -147,6 +155,14 @@ def say(line: str) -> None:
     click.echo(line.replace("python cli.py", "gan3d") if Path(sys.argv[0]).stem == "gan3d" else line, err=True)
 
 
+def refuse_beside(flag: str, *options: str) -> None:
+    """Refuse options of the running command that were given and have no effect where `flag` is set."""
+    context = click.get_current_context()
+    idle = [o for o in options if context.get_parameter_source(o) is not click.core.ParameterSource.DEFAULT]
+    if context.params[flag] and idle:
+        raise click.UsageError(f"--{idle[0]} has no effect with --{flag}")
+
+
 def split(names: str | None) -> list[str]:
     """The parts of a list with commas; none of an option that was not given."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
@@ -159,7 +175,7 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
     from gan3d_eval.files import refuse_closed
 
     case = open_case(
-        run_dir, options.pop("reference"), options.pop("samples"), options.pop("allow_leak"), options.pop("classes")
+        run_dir, options.pop("reference"), options.pop("samples", None), options.pop("allow_leak"), options.pop("classes")
     )
     refuse_closed(run_dir)
     return case, {"seed": options.pop("seed"), "cache": NO_CACHE if options.pop("no_cache") else Cache.default()}
@@ -178,9 +194,14 @@ def refuse_runs(run_dirs: Sequence[Path], out: Path | None) -> None:
         refuse_closed(out.parent)
 
 
-def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any]:
-    """Training and held-out shapes to show beside a run's own; (None, None) where none are at hand and none were named."""
-    return run.training_set(reference, classes)[:2] if reference or classes or run.finds_dataset() else (None, None)
+def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any, str]:
+    """Training and held-out shapes to show beside a run's own, and `Case.suffix`; None where none are at hand, or named."""
+    from gan3d_eval.case import Case
+
+    if not (reference or classes or run.finds_dataset()):
+        return None, None, ""
+    train, test, own = run.training_set(reference, classes)
+    return train, test, Case(run, train, test, own, None, classes).suffix
 
 
 def out_file(out: Path, end: str) -> Path:
@@ -247,8 +268,8 @@ def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
         table[over] = [f"{at:.10g}" for at in table[over]]
         for c in drawn:
             ends = zip(rows[c], rows[f"{c}_low"], rows[f"{c}_high"], strict=True)
-            table[c] = [f"{value:.3g}{around({'low': low, 'high': high})}" for value, low, high in ends]
-        click.echo(table.to_string(index=False, float_format="{:.3g}".format))
+            table[c] = ["" if isnan(value) else f"{value:.3g}{around({'low': low, 'high': high})}" for value, low, high in ends]
+        click.echo(table.to_string(index=False, float_format="{:.3g}".format, na_rep=""))
     echo_result(result.to_dict(), path, as_json)
 
 

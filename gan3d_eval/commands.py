@@ -73,7 +73,7 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         say(f"written to {out_file(out, '.csv')} and {out_file(out, '-accuracy.png')}")
         click.echo(out_file(out, "-accuracy.png"))
     if shapes is not None:
-        train, _ = shapes_beside(runs[0], None, ())
+        train, *_ = shapes_beside(runs[0], None, ())
         click.echo(verb.panel(shapes, runs[0].samples(), train, out_file(out, "-shapes.png")))
     else:
         say("no shapes beside ours: pass files of theirs with --theirs (the paper's release has .mat files with `voxels`)")
@@ -120,7 +120,7 @@ def gallery(
 
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
-    train, test = shapes_beside(run, reference, classes)
+    train, test, _ = shapes_beside(run, reference, classes)
     result = verb(
         run, run.samples(samples), train, test, run.probabilities(samples), n=n_samples, seed=seed, paper=Paper(**paper),
         suffix=f".{suffix}", turntable=turntable, say=say,

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.embedding import NO_FEATURES, Embedding
-from gan3d_eval.feature_metrics import Projection
+from gan3d_eval.feature_metrics import COMPONENTS, Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
-from gan3d_eval.statistics import other_kind
+from gan3d_eval.statistics import unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
@@ -36,9 +36,9 @@ __all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
 VERB = "compare"
 SETS = ("generated", "real", "mean-shape", "noise")
 FIRST = ("n", "n_samples", "empty", "one_nna_l1", "ks_components", *MAIN, *MAIN_FEATURES)  # what a terminal shows
+DRAWS = 1000
 POOL = 1000  # shapes of a set that are drawn from: matrices of that size, whatever the set's
 MIN_N = 10
-COMPONENTS = 64  # features are projected on so many, at most n/2: a covariance needs more shapes than dimensions
 EMPTY = "only empty shapes in a draw"
 SHOWN = {
     "valid": "Valid volume: high", "coverage_l1": "COV, L1: high", "coverage_chamfer": "COV, Chamfer: high",
@@ -54,7 +54,7 @@ OWN_FEATURES = "Features are of {}: values of runs that were judged by different
 
 
 def compare(
-    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, draws: int = 200, seed: int = 0, embed: Embedding | None = None,
+    train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, draws: int = DRAWS, seed: int = 0, embed: Embedding | None = None,
     cache: Cache = NO_CACHE,
 ) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Compare `gen` with the held-out shapes `test`, beside shapes of `train`, their mean, and noise.
@@ -92,7 +92,7 @@ def compare(
     every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
     features = f"+{embed.sha256[:8]}-pca{_components(n)}" if embed else ""  # leaderboard reads what stands before the +
     notes = [*NOTES, *([LEAK.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
-    notes += [said] if (said := other_kind(gen, train, seed)) else []
+    notes += unlike(gen, train, seed)
     absent = {key: EMPTY for key, value in every.items() if not np.isfinite(value)}
     result = Result(
         VERB, f"compare-{gen.resolution}-n{n}-train{train.sha256[:8]}-test{reference.sha256[:8]}{features}",
@@ -171,7 +171,7 @@ def _measure(
         return measure(pool, reference, pools.drawn(name), features, np.random.default_rng([pools.seed, SETS.index(name), 2]))
 
     key = {"train": pools.train.sha256, "test": shapes.sha256, "n": pools.n, "draws": pools.draws, "seed": pools.seed}
-    key["features"] = embed.sha256 if embed else None
+    key["features"] = embed.key if embed else None
     own, *others = SETS
     return {own: one(own)} | {name: cache.get(VERB, key | {"set": name}, functools.partial(one, name)) for name in others}
 
@@ -195,7 +195,7 @@ def _summary(
 
 
 def _components(n: int) -> int:
-    return min(COMPONENTS, n // 2)
+    return min(COMPONENTS, n // 2)  # a covariance needs more shapes than dimensions
 
 
 def _key(name: str, measure: str) -> str:

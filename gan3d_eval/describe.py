@@ -154,8 +154,14 @@ def published() -> pd.DataFrame:
 
 
 def _in_shares(name: str, shapes: VoxelSet) -> pd.DataFrame:
-    """`statistics`, with the data set's name and resolution, occupancy, and extents as shares of the grid."""
+    """`statistics`, with the data set's name and resolution, occupancy, and extents as shares of the grid.
+
+    x and y are the shape's: those of the grid are swapped where polygon2voxel swapped them (`prepare --method`).
+    """
     table = statistics(shapes).assign(dataset=name, resolution=shapes.resolution)
+    if shapes.axes[:2] == "yx":
+        ends = ("extent", "offset", "symmetry")
+        table = table.rename(columns={f"{of}_{a}": f"{of}_{b}" for of in ends for a, b in ("xy", "yx")})
     table["occupancy"] = table["volume"] / shapes.resolution**3
     sides = ["extent_x", "extent_y", "extent_z"]
     table[sides] /= shapes.resolution

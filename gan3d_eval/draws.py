@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.feature_metrics import radius
 from gan3d_eval.set_metrics import choices
 
@@ -65,7 +65,7 @@ def neighbours_of_draws(
     return found | {"one_nna_gen": of_set, "one_nna_ref": of_references}
 
 
-@numba.njit(cache=True)
+@compiled()
 def _accuracies(
     masks: NDArray[np.bool_], order: NDArray[np.int64], sorted_: Floats, to_reference: Floats, ties: NDArray[np.int64],
     order_of_references: NDArray[np.int64], sorted_of_references: Floats, among: Floats, ties_among: NDArray[np.int64],
@@ -92,7 +92,7 @@ def _accuracies(
     return of_set / n, of_references / n, mmd / n
 
 
-@numba.njit(cache=True)
+@compiled()
 def _first(order: NDArray[np.int64], distances: Floats, mask: NDArray[np.bool_], itself: int) -> tuple[float, int]:
     """Distance of the nearest one that is drawn, other than `itself`, and how many are as near."""
     near, count = np.inf, 0
@@ -126,7 +126,7 @@ def manifolds_of_draws(
     }  # fmt: skip
 
 
-@numba.njit(cache=True)
+@compiled()
 def _covered(
     masks: NDArray[np.bool_], order: NDArray[np.int64], sorted_: Floats, cross: Floats, wide: Floats, k: int
 ) -> tuple[Floats, Floats]:

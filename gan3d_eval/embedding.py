@@ -27,7 +27,7 @@ NO_FEATURES = "no discriminator at hand, or --no-features; --features-from takes
 class Embedding:
     """Shapes → features `(n, f) float32`. `sha256` stands for what a protocol says of them: the weights and how they are read.
 
-    `version` stands for the programs that compute them; both key the cache.
+    `version` stands for the programs that compute them.
     """
 
     name: str
@@ -41,9 +41,14 @@ class Embedding:
         """By a network that has a `name`, `sha256` and `version`, and makes features with `of(shapes)`."""
         return cls(extractor.name, extractor.sha256, extractor.of, cache, extractor.version)
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What everything in the cache that was made of features depends on."""
+        return self.sha256, self.version
+
     def __call__(self, shapes: VoxelSet) -> NDArray[np.float32]:
         """Features of `shapes`, a row each; Gan3dError if the network returns something else, or NaN."""
-        key = {"weights": self.sha256, "shapes": shapes.sha256, "version": self.version}
+        key = {"weights": self.key, "shapes": shapes.sha256}
         return self.cache.get("features", key, lambda: {"features": self._checked(shapes)})["features"]
 
     def _checked(self, shapes: VoxelSet) -> NDArray[np.float32]:

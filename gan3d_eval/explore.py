@@ -22,6 +22,7 @@ from gan3d_eval.embedding import Embedding
 from gan3d_eval.feature_map import MOST, feature_map
 from gan3d_eval.feature_map import draw as draw_map
 from gan3d_eval.latent import PATHS, Latents, LatentSpace, effects, iou, spherical
+from gan3d_eval.provenance import central
 from gan3d_eval.render import GENERATED, REAL, animation
 from gan3d_eval.run_dir import NO_DATA, Gan3dError, Result, RunDir
 from gan3d_eval.sheets import Tile, sheet
@@ -32,6 +33,7 @@ __all__ = ["PARTS", "VERB", "explore"]
 
 VERB = "explore"
 PARTS = ("paths", "arithmetic", "dimensions", "recovery", "map")
+PICTURES = ("paths", "arithmetic", "dimensions", *(f"recovery-{of}" for of in ("samples", "train", "test", "theirs")), "map")
 STEPS, PAIRS, SHOWN = 9, 50, 4
 """Shapes on a path, paths that are measured, and paths that are drawn."""
 POOL = 1000  # samples among which groups are formed, and among which the search for a shape begins
@@ -53,6 +55,7 @@ class _Tour:
     train: VoxelSet | None
     test: VoxelSet | None
     seed: int
+    name: str
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -64,9 +67,12 @@ class _Tour:
         return self.space.shapes(latents.reshape(-1, self.space.dimension))
 
     def draw(self, name: str, tiles: list[Tile], title: str, columns: int, notes: str) -> None:
-        """Draw `figures/explore-<name>.png`."""
-        path = self.run.picture_path("figures", f"{VERB}-{name}")
-        self.drawn.add(sheet(path, tiles, title, columns, tile=130, notes=notes))
+        """Draw the picture of that name."""
+        self.drawn.add(sheet(self.path(name), tiles, title, columns, tile=130, notes=notes))
+
+    def path(self, name: str) -> Path:
+        """`figures/explore-<name>.png`."""
+        return self.run.picture_path("figures", f"{self.name}-{name}")
 
     def note(self, part: str, item: str, **measured: float) -> None:
         """Rows of the table: a line for each thing measured."""
@@ -76,7 +82,7 @@ class _Tour:
 def explore(
     run: RunDir, space: LatentSpace, train: VoxelSet | None, test: VoxelSet | None, parts: tuple[str, ...] = PARTS,
     n_recover: int = 16, theirs: VoxelSet | None = None, embed: Embedding | None = None, umap: bool = False, seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
+    name: str = VERB, say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Result, pd.DataFrame]:  # fmt: skip
     """Walk through the latent space of a generator and draw `figures/explore-*.png` (and one `.gif`).
 
@@ -95,6 +101,8 @@ def explore(
         Further shapes to look for.
     embed, umap
         Features and axes of the map (`feature_map`).
+    name : str
+        What the pictures' names begin with (`result_name`).
 
     Returns
     -------
@@ -112,7 +120,7 @@ def explore(
         raise Gan3dError(f"your shapes have {theirs.resolution}³, but G makes {space.resolution}³; bring them to that")
     if train is not None and test is not None:
         test = test.apart_from(train)
-    tour = _Tour(run, space, train, test, seed)
+    tour = _Tour(run, space, train, test, seed, name)
     for part in parts:
         say(f"{part} …")
         if part == "recovery":
@@ -121,9 +129,8 @@ def explore(
             _map(tour, embed, umap)
         else:
             {"paths": _paths, "arithmetic": _arithmetic, "dimensions": _dimensions}[part](tour)
-    for stale in set(run.pictures("figures")) - tour.drawn:
-        if stale.stem.startswith(VERB):  # of parts that were left out this time
-            stale.unlink()
+    for stale in {*(tour.path(picture) for picture in PICTURES), tour.path("morph").with_suffix(".gif")} - tour.drawn:
+        stale.unlink(missing_ok=True)  # of parts that were left out this time
     inputs = {"train": train.identity() if train else None, "test": test.identity() if test else None}
     inputs["samples"] = {"path": space.name, "sha256": None, "n": POOL}
     options = {"parts": list(parts), "n_recover": n_recover, "column": "linear"}
@@ -164,15 +171,14 @@ def _paths(tour: _Tour) -> None:
                 texts = [f"training {d:.2f}" for d in jaccard[:, pair]]
                 tiles[pair] += [(tour.train.grids([row])[0], text, REAL) for row, text in zip(rows, texts, strict=True)]
     if tour.train is None:
-        tour.absent["jaccard_midway"] = NO_DATA
+        tour.absent |= {f"jaccard_{at}{end}": NO_DATA for at in ("ends", "midway") for end in ("", "/spherical")}
     title = f"From sample to sample: the first {SHOWN} pairs drawn"
     notes = "Sand: the training shape nearest to the one above it under L1, with its Jaccard distance."
     tour.draw("paths", [tile for row in tiles for tile in row], title, STEPS, notes if tour.train is not None else "")
     stops = np.concatenate([ends[0, :SHOWN], ends[0, :1]])
     way_round = [spherical(a, b, FRAMES + 1, tour.space.centre)[:-1] for a, b in itertools.pairwise(stops)]
     frames = tour.shapes(np.concatenate(way_round)).grids()
-    path = tour.run.picture_path("figures", f"{VERB}-morph").with_suffix(".gif")
-    tour.drawn.add(animation(path, [[grid] for grid in frames], GENERATED, 360))
+    tour.drawn.add(animation(tour.path("morph").with_suffix(".gif"), [[grid] for grid in frames], GENERATED, 360))
 
 
 def _arithmetic(tour: _Tour) -> None:
@@ -196,7 +202,7 @@ def _arithmetic(tour: _Tour) -> None:
         if apart > 0:
             tour.values[f"moved_{name}"] = float(change.mean() / apart)
             again = random.choice(change, (BOOTSTRAP, len(change))).mean(axis=1) / apart
-            tour.intervals[f"moved_{name}"] = _interval(again, "95 % bootstrap over samples")
+            tour.intervals[f"moved_{name}"] = central(again, "95 % bootstrap over samples")
         else:
             tour.absent[f"moved_{name}"] = "all samples are alike in it"
         for i, value in enumerate(change):
@@ -253,7 +259,7 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str],
         tour.values[f"recovered_{name}"] = float(np.median(found))
         tour.values[f"nearest_sample_{name}"] = float(np.median(before))
         again = np.median(random.choice(found, (BOOTSTRAP, len(some))), axis=1)
-        tour.intervals[f"recovered_{name}"] = _interval(again, f"95 % bootstrap over {len(some)} shapes")
+        tour.intervals[f"recovered_{name}"] = central(again, f"95 % bootstrap over {len(some)} shapes")
         for label, after, start in zip(some.names, found, before, strict=True):
             tour.note("recovery", f"{name}:{label}", recovered=float(after), nearest_sample=float(start))
         first, color = range(min(8, len(some))), GENERATED if name == "samples" else REAL
@@ -267,7 +273,7 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str],
         again = np.array(
             [mann_whitney(random.choice(ours, len(ours)), random.choice(other, len(other)))[0] for _ in range(BOOTSTRAP)]
         )
-        tour.intervals["a_recovered"] = _interval(again, "95 % bootstrap over both sets")
+        tour.intervals["a_recovered"] = central(again, "95 % bootstrap over both sets")
 
 
 def _map(tour: _Tour, embed: Embedding | None, umap: bool) -> None:
@@ -277,11 +283,6 @@ def _map(tour: _Tour, embed: Embedding | None, umap: bool) -> None:
         return
     sets = {"train": tour.train} | ({"test": tour.test} if tour.test is not None else {})
     rows, shown, label = feature_map(sets | {"generated": tour.shapes(tour.space.draw("pool", MOST))}, embed, tour.seed, umap)
-    tour.drawn.add(draw_map(tour.run, rows, shown, label))
+    tour.drawn.add(draw_map(tour.path("map"), rows, shown, label))
     for name, shape, x, y in rows.itertuples(index=False):
         tour.note("map", f"{name}:{shape}", x=x, y=y)
-
-
-def _interval(again: NDArray[np.float64], kind: str) -> dict[str, Any]:
-    low, high = np.quantile(again, [0.025, 0.975])
-    return {"low": float(low), "high": float(high), "kind": kind}

@@ -15,12 +15,10 @@ from gan3d_eval.feature_metrics import Projection
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.render import render
-from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["MOST", "draw", "feature_map"]
 
-NAME = "explore-map"
 MOST = 400
 """Shapes of each set on the map."""
 COLORS = {"train": REAL, "test": NEUTRAL, "generated": GENERATED}
@@ -81,15 +79,14 @@ def _umap(features: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     return found
 
 
-def draw(run: RunDir, rows: pd.DataFrame, shown: dict[str, VoxelSet], label: str) -> Path:
-    """Draw `figures/explore-map.png`: a point for each shape, and some shapes where they lie, spread over the map."""
+def draw(path: Path, rows: pd.DataFrame, shown: dict[str, VoxelSet], label: str) -> Path:
+    """Draw and return `path`: a point for each shape, and some shapes where they lie, spread over the map."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     chosen = _spread(rows[["x", "y"]].to_numpy(np.float64))
     shape_of = [(name, row) for name, shapes in shown.items() for row in range(len(shapes))]
     grids = [shown[name].grids([row])[0] for name, row in (shape_of[i] for i in chosen)]
     images = render(grids, [COLORS[shape_of[i][0]] for i in chosen], 2 * PIXELS, transparent=True)
-    path = run.picture_path("figures", NAME)
     with figure(path, 1, 1, 10, 7.5) as axis:
         for name in shown:
             part = rows[rows["set"] == name]

@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.floating] | NDArray[np.integer]
 CONSTANT = 1e-6
 """A column whose range is this small a part of its largest value is constant: float32 cannot tell."""
+COMPONENTS = 64
+"""Principal components of the training shapes' features on which others are compared, where there are so many."""
 FLOOR = 1e-6
 """Least σ² in `fld`, in parts of the training features' mean variance per column; that of an exact copy."""
 
@@ -41,7 +43,7 @@ class Projection:
     """(components, columns kept)"""
 
     @classmethod
-    def fit(cls, train: Features, components: int = 64) -> Projection:
+    def fit(cls, train: Features, components: int = COMPONENTS) -> Projection:
         """Learn it from the training features `(n, f)`.
 
         Constant columns (dead units) are left out: divided by their deviation they would be NaN. So are components beyond

@@ -16,6 +16,7 @@ import pandas as pd
 
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
+from gan3d_eval.provenance import result_name
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
 from gan3d_eval.series import BY, MIN_N, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.set_measures import told_apart
@@ -25,6 +26,7 @@ __all__ = ["VERB", "best", "history", "steps_of"]
 
 VERB = "history"
 KEYS = ("one_nna_l1", "coverage_l1", "valid", "a_far")
+NOT_THERE = "cannot be computed of these samples; nn-check or compare of them says why"
 RULE = "best: both 1-NN accuracies under L1 nearest to ½, among checkpoints that do not copy; chosen on held-out shapes"
 
 
@@ -46,10 +48,12 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
         values["best_step"] = int(of_best["step"])
         values |= {f"best_{name}": float(of_best[name]) for name in KEYS if pd.notna(of_best[name])}
         intervals = intervals_of(of_best, "best_")
-    draw(rows, "step", run.picture_path("figures", VERB), {} if chosen is None else {float(values["best_step"]): "best"})
+    marks = {} if chosen is None else {float(values["best_step"]): "best"}
+    draw(rows, "step", run.picture_path("figures", result_name(VERB, case.suffix)), marks)
     inputs = {"train": case.train.identity(), "test": case.test.identity() if case.test else None}
     inputs |= {"samples": {"path": "samples", "sha256": None, "n": int(rows["n"].iloc[0])}}
     absent = {} if chosen is not None else {"best_step": "every checkpoint copies, or none can be judged"}
+    absent |= {f"best_{name}": NOT_THERE for name in KEYS if chosen is not None and f"best_{name}" not in values}
     protocol = protocol_of(VERB, case, int(rows["n"].iloc[0]), seed)
     return Result(VERB, protocol, inputs, {}, values, intervals, [RULE, BY], absent, seed, started=started), rows
 

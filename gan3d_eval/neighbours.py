@@ -20,7 +20,7 @@ from gan3d_eval.cache import Cache
 from gan3d_eval.canaries import canaries
 from gan3d_eval.distances import Spread, in_process, nearest, nearest_soft
 from gan3d_eval.embedding import Embedding
-from gan3d_eval.feature_metrics import Projection
+from gan3d_eval.feature_metrics import COMPONENTS, Projection
 from gan3d_eval.peeling import Peeled, nearest_peeled, peel
 from gan3d_eval.voxels import VoxelSet
 
@@ -29,7 +29,6 @@ __all__ = ["Search", "sets_of"]
 LEAVE_ONE_OUT = 1000  # training shapes that stand in for held-out ones when there are none
 N_CANARIES = 40
 FITTED = 1000  # training shapes that principal components are fitted to
-COMPONENTS = 64  # principal components on which features are compared
 Own = NDArray[np.int64]
 
 
@@ -72,7 +71,7 @@ class Search:
         key = {
             "train": self.train.sha256, "sets": {name: shapes.sha256 for name, shapes in sets.items()}, "own": own.tolist(),
             "names": [shapes.names for shapes in (self.train, *sets.values())], "k": self.k, "shift": self.shift,
-            "poses": self.poses, "raw": self.raw, "features": self.embed.sha256 if self.embed else None,
+            "poses": self.poses, "raw": self.raw, "features": self.embed.key if self.embed else None,
         }  # fmt: skip
 
         def compute() -> dict[str, NDArray[Any]]:

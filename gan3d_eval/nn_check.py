@@ -35,9 +35,8 @@ from gan3d_eval.canaries import CANARIES, COPIES
 from gan3d_eval.distances import Spread, in_process
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
-from gan3d_eval.orientation import SOME, lies_otherwise
 from gan3d_eval.run_dir import Result
-from gan3d_eval.statistics import other_kind
+from gan3d_eval.statistics import unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["DISTANCES", "FIRST", "VERB", "nn_check", "why_failed"]
@@ -146,7 +145,7 @@ def nn_check(
     notes = [f"{values['verdict']}: {why}", *NOTES, *_left_out(train, test, null_kind, values)]
     notes += [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
     notes += [SOFT] if "soft_l1" in rows else []
-    notes += _conventions(train, gen, seed)
+    notes += unlike(gen, train, seed)
     return Result(VERB, protocol, inputs, options, values, intervals, notes, absent, seed, started=started), rows
 
 
@@ -181,12 +180,6 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
     rows.loc[rows["volume"] == 0, "status"] = "empty"
     rows.loc[(rows["set"] == null_kind) & (rows["l1"] == 0), "status"] = "in-train"
     return rows
-
-
-def _conventions(train: VoxelSet, gen: VoxelSet, seed: int) -> list[str]:
-    """Notes if samples are mostly of another kind than training shapes, or lie otherwise: distances then measure that alone."""
-    notes = [said] if (said := lies_otherwise(gen.grids(slice(SOME)), train, seed)) else []
-    return [*notes, said] if (said := other_kind(gen, train, seed)) else notes
 
 
 def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Peeled", "nearest_peeled", "peel"]
@@ -82,7 +83,7 @@ def nearest_peeled(queries: Peeled, database: Peeled, own: NDArray[np.int64] | N
     return found
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _search(
     ranks: NDArray[np.int32], volume: NDArray[np.int64], voxels: NDArray[np.int32], start: NDArray[np.int64],
     own: NDArray[np.int64],

@@ -13,14 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gan3d_eval import __version__
 from gan3d_eval.contract import FORMAT
 from gan3d_eval.files import safe_name
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
-    *("LIBRARIES", "Result", "around", "dataset_record", "imported_record", "new_run_id", "producer", "software", "utc_now"),
-    *("variants", "wilson"),
+    *("LIBRARIES", "Result", "around", "central", "dataset_record", "imported_record", "new_run_id", "producer", "result_name"),
+    *("software", "utc_now", "variants", "wilson"),
 ]
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "numba", "pandas")
@@ -65,6 +68,12 @@ def variants(values: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(key.split("/")[1] for key in values if "/" in key))
 
 
+def central(again: NDArray[np.float64] | list[float], kind: str) -> dict[str, Any]:
+    """What 95 % of the resamples lie in, NaN aside, as a result holds it."""
+    low, high = np.nanquantile(again, [0.025, 0.975])
+    return {"low": float(low), "high": float(high), "kind": kind}
+
+
 def wilson(k: int, n: int, level: float = 0.95) -> dict[str, Any]:
     """Wilson's interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
     from scipy import stats
@@ -77,6 +86,11 @@ def new_run_id(category: str, recipe: str, seed: int | None) -> str:
     """`sofa-paper-s0-20261122T101500Z`: sorts by kind, then by time; a name that is safe as a file's."""
     seeded = "" if seed is None else f"-s{seed}"
     return f"{safe_name(category)}-{recipe}{seeded}-{utc_now().replace('-', '').replace(':', '')}"
+
+
+def result_name(verb: str, *of: str) -> str:
+    """`compare`, `compare-mn10`: how the names of a verb's files begin; `of` says what is not the run's own."""
+    return safe_name("-".join(filter(None, (verb, *of))))
 
 
 def imported_record(

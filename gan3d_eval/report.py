@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gan3d_eval.report_answers import answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
 from gan3d_eval.report_texts import CAPTIONS, LABELS, OPTIONAL, SECTIONS
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["report"]
 
@@ -63,11 +64,21 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(results),
-        "answers": answers(results, bool(run.checkpoints()), in_shell(run.path)), "failures": failures(run.meta),
-        "refused": refused,
+        "answers": answers(results, bool(run.checkpoints()), in_shell(run.path), _of_one_class(run)),
+        "failures": failures(run.meta), "refused": refused,
         "shapes": shapes, "provenance": _provenance(run),
         "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
     }  # fmt: skip
+
+
+def _of_one_class(run: RunDir) -> bool:
+    """Whether the run's dataset is at hand and has no second class for `classify-features` to tell from the first."""
+    if not run.finds_dataset():
+        return False
+    try:
+        return bool(VoxelSet.open(run.dataset_path()).table["class"].nunique() == 1)
+    except VoxelError:  # whoever needs it says so
+        return False
 
 
 def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
@@ -83,8 +94,9 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
     """A section: its results and pictures, or the command that makes them."""
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
     pictures = [path for path in run.pictures(folder) if folder == verb or path.stem.startswith(verb)]
-    order = list(CAPTIONS)
-    pictures.sort(key=lambda path: order.index(_name(path, verb)) if _name(path, verb) in order else len(order))
+    captions = {path: _caption(path.stem, verb, mine) for path in pictures}
+    order = {text: at for at, text in enumerate(CAPTIONS.values())}
+    pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
         "missing": None if mine else f"python cli.py {verb} {in_shell(run.path)}",
@@ -93,7 +105,7 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
         "pictures": [
             {
                 "kind": path.suffix[1:], "data": base64.b64encode(path.read_bytes()).decode(),
-                "caption": CAPTIONS.get(_name(path, verb), path.stem),
+                "caption": "".join(captions[path]),
             }
             for path in pictures
         ],
@@ -193,9 +205,13 @@ def _provenance(run: RunDir) -> list[tuple[str, str]]:
     return rows
 
 
-def _name(path: Path, verb: str) -> str:
-    """A picture's name without its verb."""
-    return path.stem.removeprefix(f"{verb}-")
+def _caption(stem: str, verb: str, names: Collection[str]) -> tuple[str, str]:
+    """A picture's caption, and of which result it is where that is not the run's own: `compare-mn10-measures` of
+    `compare-mn10`.
+    """
+    of = max((name for name in names if stem == name or stem.startswith(f"{name}-")), key=len, default=verb)
+    what = stem.removeprefix(of).removeprefix("-") or verb
+    return CAPTIONS.get(what, what), "" if of == verb else f" ({of})"
 
 
 def _ends(interval: dict[str, Any]) -> str:

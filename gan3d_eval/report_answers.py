@@ -17,15 +17,16 @@ NOVEL = {
 }
 
 
-def answers(results: dict[str, dict[str, Any]], has_weights: bool, run_dir: str) -> list[Answer]:
+def answers(results: dict[str, dict[str, Any]], has_weights: bool, run_dir: str, one_class: bool = False) -> list[Answer]:
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
-    A question whose verb was not run is answered by the command that does it.
+    A question whose verb was not run is answered by the command that does it; features need a data set of several classes.
     """
+    labelled = f"{run_dir} --dataset DATASET_DIR (labelled shapes; the run's own are of one class)" if one_class else run_dir
     return [
         _or_command("Is it real?", "compare", run_dir, results, _real),
         _or_command("Is it new?", "nn-check", run_dir, results, _new),
-        _or_command("Are D's features any good?", "classify-features", run_dir, results, _features)
+        _or_command("Are D's features any good?", "classify-features", labelled, results, _features)
         if has_weights or "classify-features" in results
         else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
         _or_command("What do people say?", "human-eval", run_dir, results, _people)
@@ -108,8 +109,8 @@ def _people(result: dict[str, Any]) -> tuple[str, str, str] | None:
         return None
     around = intervals.get("fooling_rate_clustered") or intervals["fooling_rate"]
     detail = (
-        f"Fooling rate [{percent(around['low'])}, {percent(around['high'])}] of {values['raters']} raters; of real shapes they "
-        f"said so in {percent(values['hit_rate'])}."
+        f"95 % interval [{percent(around['low'])}, {percent(around['high'])}], from {values['raters']} raters, who called "
+        f"{percent(values['hit_rate'])} of the real shapes real."
     )
     return f"{percent(values['fooling_rate'])} taken for real", "none", detail
 

@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, METRICS, log_table, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_target, safe_name, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_target, write_json
 from gan3d_eval.npy import read_arrays
-from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, software, utc_now
+from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
@@ -260,7 +260,7 @@ class RunDir:
 
     def write_result(self, result: Result, rows: pd.DataFrame | None = None, reference: str = "") -> Path:
         """Write `results/<verb>[-<reference>].json`, and one row per item as `.csv`; a verb replaces its own results."""
-        path = self.path / "results" / f"{safe_name('-'.join(filter(None, (result.verb, reference))))}.json"
+        path = self.path / "results" / f"{result_name(result.verb, reference)}.json"
         if rows is not None:
             with atomic_file(path.with_suffix(".csv")) as temporary:
                 rows.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")

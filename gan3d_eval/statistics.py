@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gan3d_eval.orientation import SOME, lies_otherwise
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["KINDS", "other_kind", "statistics"]
+__all__ = ["KINDS", "other_kind", "statistics", "unlike"]
 
 KINDS = ("solid", "surface", "thin", "empty")
 KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind is looked at; share that makes a convention
@@ -43,7 +44,8 @@ def statistics(shapes: VoxelSet, block: int = 64) -> pd.DataFrame:
     name, class, split : str
     volume : int, voxels
     extent_x, extent_y, extent_z : int, voxels
-        Sides of the bounding box, 0 if empty; `longest` is the largest of them.
+        Sides of the bounding box, 0 if empty; `longest` is the largest of them. Here and below x, y and z are the grid's
+        first, second and third axis.
     offset_x, offset_y, offset_z : float, voxels
         Centre of the bounding box minus centre of the grid; NaN if empty.
     enclosed : int, voxels
@@ -126,3 +128,8 @@ def other_kind(gen: VoxelSet, train: VoxelSet, seed: int) -> str:
     if "empty" in {ours, theirs} or ours == theirs or min(kind.iloc[0] for kind in kinds) < MOSTLY:
         return ""
     return OTHER_KIND.format(ours, theirs)
+
+
+def unlike(gen: VoxelSet, train: VoxelSet, seed: int) -> list[str]:
+    """Notes if samples are mostly of another kind than training shapes, or lie otherwise: distances then measure that alone."""
+    return list(filter(None, (lies_otherwise(gen.grids(slice(SOME)), train, seed), other_kind(gen, train, seed))))

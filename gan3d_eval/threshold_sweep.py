@@ -16,6 +16,7 @@ import pandas as pd
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
 from gan3d_eval.files import in_shell
+from gan3d_eval.provenance import result_name
 from gan3d_eval.run_dir import Result, RunDirError
 from gan3d_eval.series import BY, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.voxels import VoxelSet, binarize
@@ -44,7 +45,7 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
         raise RunDirError(f"{case.run.path}: samples hold no probabilities; {make}")
     sets = {t: VoxelSet.from_grids(binarize(probabilities, t)) for t in THRESHOLDS}
     rows = judge_each(sets, case, seed, cache, say, "threshold")
-    draw(rows, "threshold", case.run.picture_path("figures", VERB), MARKS)
+    draw(rows, "threshold", case.run.picture_path("figures", result_name(VERB, case.suffix)), MARKS)
     soft = float(((probabilities > 0.1) & (probabilities < 0.9)).sum() / np.maximum((probabilities > 0.1).sum(), 1))
     values: dict[str, Any] = {"n": int(rows["n"].iloc[0]), "between_share": soft}
     intervals: dict[str, Any] = {}

@@ -224,6 +224,11 @@ class VoxelSet:
         """Hash of the grids in their order: the identity of a training set, of a sample set."""
         return content_hash(self.packed)
 
+    @property
+    def axes(self) -> str:
+        """Which of the shapes' axes each one of the grids is: `xyz`, or `yxz` of polygon2voxel."""
+        return str((self.info.get("grid") or {}).get("axes") or "xyz")
+
     def mean_shape(self, block: int = 64) -> NDArray[np.float64]:
         """Share of the shapes that occupy each voxel, `(d, d, d) float64`; the grids are unpacked a `block` at a time."""
         total = np.zeros((self.resolution,) * 3)

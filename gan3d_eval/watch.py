@@ -44,8 +44,8 @@ def is_training(run: RunDir) -> bool:
 def glance(run: RunDir) -> Glance:
     """Read status, the log's last rows and the failures that the trainer detected."""
     status = str(run.meta["status"])
-    if status == "running" and not is_training(run):
-        status = "killed"
+    if status == "running" and not is_training(run):  # and it has not ended between the two looks
+        status = str(RunDir.open(run.path).meta["status"]).replace("running", "killed")
     log = run.metrics()
     if log is None or log.empty:
         return Glance(status, 0, f"{status}, no step yet")

@@ -3,7 +3,7 @@
 The transforms are drawn from the same law for both and let gradients through to G (Zhao et al. 2020, "Differentiable
 augmentation for data-efficient GAN training"). A change leaks into what G makes unless it can be undone in distribution
 (Karras et al. 2020, "Training GANs with limited data", sec. 2.2): mirroring is applied half of the time and noise falls to 0;
-shifts and cut-outs are as often at every place.
+every shift and every place of a cut-out is equally likely.
 """
 
 from __future__ import annotations

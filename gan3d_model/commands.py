@@ -221,7 +221,7 @@ def mapped_weights(
         return None
     output = output or ("tanh" if found.shapes and found.shapes.signed else "sigmoid")
     try:
-        return read_weights(entries, found.resolution or resolution, prior, scale, output, pose)
+        return read_weights(entries, found.resolution or resolution, prior, scale, output, pose, bool(files))
     except Gan3dError as fault:
         if files or found.shapes is None:  # it is what was asked for
             raise
@@ -264,10 +264,11 @@ def explore(
 ) -> None:  # fmt: skip
     """What has G learned? Paths and sums in its latent space. Single dimensions, real shapes found in it, a map."""
     from gan3d_eval.embedding import Embedding
-    from gan3d_eval.explore import PARTS
+    from gan3d_eval.explore import PARTS, VERB
     from gan3d_eval.explore import explore as verb
     from gan3d_eval.files import refuse_closed
     from gan3d_eval.foreign_shapes import read_shapes
+    from gan3d_eval.provenance import result_name
     from gan3d_eval.run_dir import RunDir
     from gan3d_model.features import extractor_of
     from gan3d_model.latent import CheckpointSpace
@@ -277,9 +278,10 @@ def explore(
         raise click.UsageError(f"--parts {parts}: choose of {', '.join(PARTS)}")
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
-    train, test = shapes_beside(run, reference, classes)
+    train, test, suffix = shapes_beside(run, reference, classes)
     theirs = read_shapes(shapes, up, threshold, train) if shapes else None
     space, extractor = CheckpointSpace.open(run, step, seed, device), extractor_of(run, step, device)
     embed = Embedding.by(extractor) if extractor else None
-    result, rows = verb(run, space, train, test, tuple(chosen), theirs=theirs, embed=embed, seed=seed, say=say, **options)
-    echo_result(result.to_dict(), run.write_result(result, rows), as_json)
+    options |= {"theirs": theirs, "embed": embed, "seed": seed, "name": result_name(VERB, suffix)}
+    result, rows = verb(run, space, train, test, tuple(chosen), say=say, **options)
+    echo_result(result.to_dict(), run.write_result(result, rows, suffix), as_json)

@@ -65,7 +65,7 @@ class TrainConfig:
     lr_decay: float = setting(0.5, "factor of one decay", 0, 1)
 
     gate: float = setting(0.8, "D is updated only while its batch accuracy is at most this; 1 = always [paper: 0.8]", 0, 1)
-    gate_window: int = setting(1, "batches over which the gate's accuracy is averaged [paper: 1, the last one]", 1, 10**6)
+    gate_window: int = setting(1, "batches over which the gate's accuracy is averaged, this one the last [paper: 1]", 1, 10**6)
     real_low: float = setting(0.7, "lower end of D's labels for real shapes [slides: 0.7; paper: 1]", 0, 2)
     real_high: float = setting(1.2, "upper end of D's labels for real shapes [slides: 1.2; paper: 1]", 0, 2)
     fake_low: float = setting(0.0, "lower end of D's labels for generated shapes [both: 0]", -1, 1)

@@ -66,7 +66,7 @@ class Detectors:
     diversity: float
     """Mean Jaccard distance between two training shapes."""
     warmup: int
-    """Steps whose log and samples tell of divergence alone: every G begins with a grey cube. Final samples always count."""
+    """First steps, in which only divergence is reported: every G begins with a grey cube. Final samples always count."""
     config: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     """What to try depends on it."""
     fired: list[str] = dataclasses.field(default_factory=list)

@@ -53,7 +53,7 @@ class Extractor:
     layers: tuple[int, ...] = ()
     """Which convolutions, counted from 1: a set, kept in ascending order. Empty takes all but the first."""
     side: int = 2
-    """Pooling has kernel and stride size/side, so it must divide the size of every chosen map; the deepest has 4³."""
+    """Pooling has kernel and stride size/side, so it divides the size of every chosen map; the deepest has `inner_size`³."""
     pooling: Pooling = "max"
     label: str = "D"
     """What `name` calls this D."""

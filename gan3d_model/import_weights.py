@@ -96,7 +96,7 @@ def newest(files: Sequence[File]) -> tuple[list[File], int]:
 
 def read_weights(
     files: Sequence[File], resolution: int | None, prior: str | None = None, latent_scale: float = 1.0, output: str = "sigmoid",
-    pose: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    pose: Callable[[NDArray[Any]], NDArray[Any]] | None = None, named: bool = False,
 ) -> Weights:  # fmt: skip
     """Read G and D, whichever are there, from the files of the last step among `files`, and map them onto our networks.
 
@@ -112,6 +112,8 @@ def read_weights(
         What stands after G's last layer: `sigmoid` or `tanh`.
     pose : function of `(…, d, d, d)`, optional
         How the samples were laid anew when they were imported.
+    named : bool
+        The files were named one by one: all of them are meant, whatever their steps.
 
     Raises
     ------
@@ -129,7 +131,9 @@ def read_weights(
         )
     notes: list[str] = []
     used, step = newest(files)
-    if len(used) < len(files):
+    if named:
+        used = list(files)
+    elif len(used) < len(files):
         notes.append(f"weights are those of step {step}; {len(files) - len(used)} files of other steps were passed over")
     chains, said, record = _chains(used)
     notes += said

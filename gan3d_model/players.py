@@ -148,7 +148,7 @@ class Players:
     def save(self, run: RunDir, step: int) -> None:
         """Write `checkpoints/<step>.pt` atomically, then drop all but the newest `config.keep` of the steps so far.
 
-        Any of a later step was too damaged for `restore`, and this training takes its step anew.
+        Checkpoints of later steps, which `restore` could not read, go too: this training takes their steps anew.
         """
         write_checkpoint(run.checkpoint_path(step), {"step": step, "config": self.config.to_dict(), **self.state()})
         past = [path for path in run.checkpoints() if int(path.stem) <= step]

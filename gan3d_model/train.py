@@ -168,8 +168,7 @@ def _loop(
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D, config, device = players.generator, players.discriminator, players.config, players.device
     n, batch, read_every = len(shapes), config.batch_size, READ_EVERY if runs_ahead(device) else 1
-    steps, share = total_steps(config, n), team.share(batch)
-    x = max(0, ((shapes.info.get("grid") or {}).get("axes") or "xyz").find("x"))  # which axis of a shape is x
+    steps, share, mirrored = total_steps(config, n), team.share(batch), max(0, shapes.axes.find("x"))
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, ⌈d³/8⌉) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
@@ -178,7 +177,7 @@ def _loop(
         return whole[share].to(device, non_blocking=True)
 
     def changed(grids: Tensor, name: str) -> Tensor:  # as D sees them at this step
-        return augment(grids, config, progress, stream(config.seed, name, step), share, x) if augments(config) else grids
+        return augment(grids, config, progress, stream(config.seed, name, step), share, mirrored) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
@@ -207,6 +206,7 @@ def _loop(
         right = team.sum(judged_right(logits_real, logits_fake))  # (2,)
 
         # The gate: D learns only while it is not too good already. A GPU need not wait to know: the optimiser does.
+        # Differs from paper: this batch counts, where the paper takes the accuracy of the one before (sec. 2).
         players.recent = torch.cat([players.recent, right.sum()[None]])[-config.gate_window :]
         opened = gate_is_open(players.recent, 2 * batch, config.gate)  # () bool
         if runs_ahead(device) or opened:
@@ -287,7 +287,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(OSError):  # nobody listens any more
-            print("stopping after this step, to checkpoint; once more to stop at once", file=sys.stderr)
+            print("stopping, after a checkpoint; once more to stop at once", file=sys.stderr)
 
     asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup asked for it

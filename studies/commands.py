@@ -45,7 +45,7 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
     if compare:
         hows.append(voxelizer({"resolution": hows[0].resolution, "method": "polygon2voxel"}))
     table, tiles = run(source, hows, n_samples, seed)
-    say(table.to_string(index=False, float_format="{:.4g}".format))
+    click.echo(table.to_string(index=False, float_format="{:.4g}".format))
     try:
         draw(out, tiles, len(hows))
     except RenderError as fault:

@@ -56,7 +56,7 @@ def judge(run: RunDir, say: Callable[[str], None]) -> Path:
     run.write_result(curves(run))
     say("4/4 drawing")
     try:
-        run.write_result(gallery(run, case.gen, case.train))
+        run.write_result(gallery(run, case.gen, case.train, case.test))
     except RenderError as fault:
         say(f"warning: no gallery: {fault}")
     return report([run])

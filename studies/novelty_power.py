@@ -81,7 +81,7 @@ def power(task: Task) -> None:
         found = [detected(gen, null, size, [task.seed, *size, i], which == WHOLE) for i in range(draws)]
         values[column(size)] = float(np.mean(found))
     if which != WHOLE and all(sizes.values()):
-        whole = calibrate(gen[which], null[which], 0, task.seed).values
+        whole = calibrate(gen[which], null[which], BOOTSTRAP, task.seed).values
         values |= {key: whole[key] for key in ("a_far", "flagged_share")}
     inputs = {"distances": {"path": "distances.csv", "n": len(rows)}}
     protocol = f"{VERB}-{kind}-{which}-draws{DRAWS[task.scale]}"

@@ -83,10 +83,12 @@ def _verdicts(study: Study, rows: pd.DataFrame) -> list[str]:
     """A row for each main measure of each cell that has a baseline with runs of the same seeds; nothing if none has."""
     lines = []
     for label, cell in study.cells.items():
-        for measure in [measure for measure in study.measures if measure.better] if cell.against else ():
+        for measure in study.measures if cell.against else ():
+            if not measure.better:
+                continue
             pair = [_values(rows[rows["cell"] == name].set_index("seed"), measure) for name in (label, cell.against)]
             both = pd.concat(pair, axis=1, keys=["cell", "baseline"], join="inner")
-            if measure.better and len(both):
+            if len(both):
                 verdict = compared(both["cell"], both["baseline"], measure.better)
                 what = f"{measure.heading} ({measure.better})"
                 lines.append(f"| {label} | {cell.against} | {what} | {_in_words(verdict, measure.form)} |")

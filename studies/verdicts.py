@@ -6,7 +6,6 @@ The answer is of one comparison at 5 %: of twenty cells that make no difference,
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Literal
 
 import numpy as np
@@ -82,8 +81,8 @@ def seeds_needed(effect: float) -> int | None:
     fewest = (z / effect) ** 2 if effect else np.inf  # with σ known, a few less
     if fewest > MOST_SEEDS:
         return None
-    for n in itertools.count(max(2, int(fewest))):
+    for n in range(max(2, int(fewest)), MOST_SEEDS + 1):
         limit, shift = stats.t.ppf(1 - LEVEL / 2, n - 1), np.sqrt(n) * abs(effect)
         if stats.nct.sf(limit, n - 1, shift) >= POWER:  # the other tail holds less than a millionth
-            break
-    return n
+            return n
+    return None

@@ -296,3 +296,12 @@ def test_what_was_made_as_surfaces_is_not_called_a_mixture():
     assert "made as surfaces" in audit(made)[0].absent["mixed-kinds"]
     alone = made.take(made.table["split"] == "train")  # nothing is held out: two things are absent at once
     assert {"mixed-kinds", "exact-leak"} <= set(audit(alone)[0].absent)
+
+
+def test_of_shapes_that_their_method_scaled_unevenly_nobody_is_told_to_prepare_them_again_from_their_meshes():
+    few = shapes(*clean(), (cut(30), "a", "train"))
+    (note,) = (n for n in audit(few)[0].notes if n.startswith("undersized"))
+    assert "a vertex that no face uses" in note
+    made = VoxelSet(few.packed, few.resolution, few.table, {"voxelizer": {"name": "polygon2voxel"}})
+    (note,) = (n for n in audit(made)[0].notes if n.startswith("undersized"))
+    assert "So polygon2voxel scales; the exact method does not: prepare them again without --method" in note

@@ -9,9 +9,11 @@ import pytest
 
 from gan3d_eval import cache as module
 from gan3d_eval.cache import NO_CACHE, Cache
+from gan3d_eval.compare import compare
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.neighbours import Search
+from gan3d_eval.nn_check import nn_check
 from gan3d_eval.voxels import VoxelSet
 
 
@@ -110,3 +112,16 @@ def test_neighbours_are_named_as_they_are_called_now(tmp_path):
         train = VoxelSet.from_grids(grids[:8], [f"{prefix}-{i}" for i in range(8)])
         known = Search(train, 1, 0, "as-is", True, None, cache).known(held_out, own)
         assert known["neighbour1"].str.startswith(prefix).all()
+
+
+def test_other_programs_behind_the_same_weights_are_another_key(tmp_path, box_sets):
+    train, test, gen = (shapes.take(range(40)) for shapes in box_sets)
+    cache, columns = Cache(tmp_path), lambda shapes: shapes.grids().reshape(len(shapes), -1)[:, ::97].astype(np.float32)
+    first = Embedding("a", "1" * 64, columns, cache, "1")
+    other = Embedding("a", "1" * 64, lambda shapes: columns(shapes)[:, ::2], cache, "2")
+    for embed in (first, other):
+        novelty = nn_check(train, test, gen, embed=embed, cache=cache)[1]
+        alone = nn_check(train, test, gen, embed=dataclasses.replace(embed, cache=NO_CACHE))[1]
+        assert np.array_equal(novelty["feature"], alone["feature"], equal_nan=True)
+        known = compare(train, test, gen, draws=5, embed=embed, cache=cache)[0].values
+        assert known == compare(train, test, gen, draws=5, embed=dataclasses.replace(embed, cache=NO_CACHE))[0].values

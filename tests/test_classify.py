@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,3 +185,21 @@ def test_near_twins_stay_in_one_fold():
     parted, together = (choose_c(within, labels, 0, groups)[1] for groups in (None, np.repeat(np.arange(30), 5)))
     assert max(parted.values()) > 0.95
     assert max(together.values()) < 0.75
+
+
+def test_what_cannot_be_computed_is_absent_with_its_reason(problem):
+    train, test, sources = problem
+    few = {"D": lambda: (sources["D"]()[0][:3], sources["D"]()[1][5:])}
+    result, _, _ = classify_features(train.take(range(3)), test.take(range(5, 60)), few, seed=0)
+    assert set(result.absent) == {"folds_accuracy", "accuracy_without_leaks", "p_untrained"}
+    assert not set(result.absent) & set(result.values)
+    assert all(np.isfinite(list(result.values.values())))
+
+
+def test_a_data_set_may_have_any_name(run_copy, cli, dataset_dir, tmp_path):
+    shutil.copytree(dataset_dir, tmp_path / "d")
+    info = json.loads((tmp_path / "d/dataset.json").read_text())
+    (tmp_path / "d/dataset.json").write_text(json.dumps(info | {"name": "my sofas"}))
+    done = cli("classify-features", run_copy.path, "--dataset", tmp_path / "d", "--untrained", 0, "--no-curve")
+    assert done.exit_code == 0, done.stderr
+    assert (run_copy.path / "features/my-sofas.npz").is_file()

@@ -121,6 +121,12 @@ def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, monke
         assert done.exit_code == 0, done.stderr
         assert Path(done.stdout.strip()).stat().st_size > 100_000
         assert ("1/4" in done.stderr) == (i == 0)
+        (path, *_) = (tmp_path / "demo/runs").iterdir()
+        assert (
+            "--dataset DATASET_DIR (labelled shapes; the run&#39;s own are of one class)"
+            in Path(done.stdout.strip()).read_text()
+        )
+        assert {"best", "worst", "training"} <= set(RunDir.open(path).results()["gallery"]["values"])
     assert len(list((tmp_path / "demo/runs").iterdir())) == times
 
 
@@ -210,6 +216,9 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["describe", "DATA", "--out", "NEW"], 2, "has the suffix none; expected .png. See: main describe -h"),
     (["audit", "DATA", "--out", "table.txt"], 2, "table.txt has the suffix .txt; expected .csv. See: main audit -h"),
     (["report", "RUN", "--out", "page.pdf"], 2, "page.pdf has the suffix .pdf; expected .html"),
+    (["nn-check", "RUN", "--raw", "--poses", "mirror"], 2, "--poses has no effect with --raw"),
+    (["export", "DATA", "NEW", "--format", "npz", "--up", "y"], 2, "--up is for binvox; other files have z up"),
+    (["history", "RUN", "--samples", "final"], 2, "No such option '--samples'"),
 ])  # fmt: skip
 def test_a_mistake_is_one_clear_line_and_loses_nothing(cli, run_copy, dataset_dir, tmp_path, arguments, code, line):
     places = {
@@ -379,7 +388,7 @@ def test_describe_sets_datasets_side_by_side(cli, dataset_dir, tmp_path):
 def test_view_measures_and_draws(cli, meshes, tmp_path):
     result = cli("view", meshes, "-r", 16, "--compare", "-n", 1, "--out", tmp_path / "v.png")
     assert result.exit_code == 0
-    assert "polygon2voxel" in result.stderr
+    assert "polygon2voxel" in result.stdout
     assert "uncovered" in result.stderr
 
 

@@ -185,3 +185,12 @@ def test_real_beds_at_two_resolutions_by_two_voxelisers_are_alike(real_data):
     assert (sides.diff().abs().iloc[1] < 0.1).all()  # one voxel of the coarse grid is 0.04
     assert abs(rows["symmetry_y"].diff().iloc[1]) < 0.05
     assert (rows[["nn_jaccard", "pair_jaccard"]].diff().abs().iloc[1] < 0.15).all()  # centred in one, in a corner in the other
+
+
+def test_width_is_width_in_grids_whose_first_axes_are_swapped():
+    shapes = boxes(30)
+    swapped = pack(shapes.grids().transpose(0, 2, 1, 3))
+    theirs = VoxelSet(swapped, shapes.resolution, shapes.table, {"name": "theirs", "grid": {"axes": "yxz"}})
+    ours, other = describe([shapes, theirs])[1].drop(columns="dataset").to_dict("records")
+    assert {**other, "pair_jaccard": 0} == pytest.approx({**ours, "pair_jaccard": 0})
+    assert ours["extent_x"] != ours["extent_y"]

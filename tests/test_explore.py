@@ -17,6 +17,7 @@ from gan3d_eval.embedding import Embedding
 from gan3d_eval.explore import explore
 from gan3d_eval.feature_map import feature_map
 from gan3d_eval.latent import effects, iou, linear, spherical
+from gan3d_eval.report import report
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet, pack
 from gan3d_model.config import TrainConfig
@@ -229,3 +230,15 @@ def test_unknown_part_and_missing_checkpoint_are_refused(cli, run_copy: RunDir):
     failed = cli("explore", run_copy.path)
     assert failed.exit_code == 1
     assert "no checkpoint" in failed.stderr
+
+
+def test_explored_beside_other_shapes_a_run_keeps_what_it_has(cli, run_copy: RunDir, little):
+    for other in ((), ("--reference", run_copy.dataset_path(), "--class", "table")):
+        assert cli("explore", run_copy.path, "--parts", "map,dimensions", *other).exit_code == 0
+    assert {"explore", "explore-furniture-table"} <= set(run_copy.results())
+    pictures = [path.name for path in run_copy.pictures("figures") if path.stem.startswith("explore")]
+    assert pictures == [
+        "explore-dimensions.png", "explore-furniture-table-dimensions.png", "explore-furniture-table-map.png", "explore-map.png",
+    ]  # fmt: skip
+    page = report([run_copy]).read_text()
+    assert "where their features put them (explore-furniture-table)" in page

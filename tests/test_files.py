@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.files import Gan3dError, atomic_directory, atomic_file, content_hash, read_json, write_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.trust import check_promise
@@ -144,3 +145,11 @@ def test_an_archive_that_promises_more_than_it_can_hold_is_refused_before_room_i
     (tmp_path / "bomb.npz").write_bytes(bomb.replace(size, struct.pack("<I", 2**31)))
     with pytest.raises(Gan3dError, match=r"bomb\.npz.*damaged, or made to fill the memory"):
         read_arrays(tmp_path / "bomb.npz")
+
+
+def test_where_no_folder_can_keep_machine_code_functions_are_compiled_all_the_same(monkeypatch):
+    def nowhere(*arguments):
+        raise RuntimeError("cannot cache function: no locator available for file")
+
+    monkeypatch.setattr("numba.core.dispatcher.Dispatcher.enable_caching", nowhere)
+    assert compiled()(lambda x: x + 1)(2) == 3

@@ -394,3 +394,9 @@ def test_the_slides_port_is_mapped(real_data):
     layers.load_state_dict(torch.load(folder / "G_12000.pkl", weights_only=True))
     latents = 0.33 * torch.randn(4, 200, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(weights, "generator", latents), theirs(layers, latents), atol=1e-6, rtol=1e-5)
+
+
+def test_files_that_are_named_one_by_one_are_all_taken_whatever_numbers_they_bear():
+    files = [File("G_200.pt", port(32, 2, 1).state_dict()), File("D_100.pt", port(32, 2, 1, discriminator=True).state_dict())]
+    assert set(read_weights(files, 32).states) == {"generator"}
+    assert set(read_weights(files, 32, named=True).states) == {"generator", "discriminator"}

@@ -216,3 +216,12 @@ def test_closed_means_that_every_edge_has_two_sides():
     doubled = np.concatenate([box.faces, box.faces[:3, ::-1]])
     assert is_closed(np.asarray(box.vertices), doubled)
     assert not is_closed(np.zeros((3, 3)), np.array([[0, 1, 2]]))
+
+
+@pytest.mark.parametrize("stray", [np.nan, np.inf])
+def test_a_vertex_that_is_no_place_does_not_change_what_indices_count_from(stray):
+    ball = trimesh.creation.icosphere(2)
+    vertices, faces = np.vstack([ball.vertices, [[stray] * 3], ball.vertices[:1]]), np.asarray(ball.faces)
+    for base in (0, 1):
+        used = np.vstack([vertices[:1], vertices]) if base == 0 else vertices
+        assert index_base(used, faces + 1)[0] == base

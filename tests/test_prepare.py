@@ -348,6 +348,14 @@ def test_a_folder_that_cannot_be_read_is_listed_and_hides_nothing(tmp_path, monk
     assert pd.read_csv(tmp_path / "d/rejected.csv")["reason"].tolist() == ["the folder cannot be read (Permission denied)"]
 
 
+def test_what_was_not_asked_for_is_not_rejected_either(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../evil.off", "OFF")
+        archive.writestr("sofa/b.binvox", "")
+    assert Source.find(tmp_path / "a.zip", "*.binvox").rejected == []
+    assert len(Source.find(tmp_path / "a.zip").rejected) == 1
+
+
 def test_links_are_followed_once(tmp_path):
     write_furniture(tmp_path / "m", ["sofa"], 1, 0)
     (tmp_path / "m/sofa/again").symlink_to(tmp_path / "m")

@@ -124,3 +124,13 @@ def test_the_commands_draw_judge_and_print(cli, run_copy):
     assert done.exit_code == 0, done.output
     assert cli("watch", run_copy.path, "--judge", 50).stdout.count("1-NNA") == 1
     assert cli("check-run", run_copy.path).exit_code == 0
+
+
+def test_judged_against_other_shapes_a_run_keeps_its_own_figure(boxes, tmp_path):
+    history(boxes, 0, Cache(tmp_path / "cache"), Quiet)
+    own = boxes.run.path / "figures" / "history.png"
+    before = own.read_bytes()
+    named = dataclasses.replace(boxes.train, info=boxes.train.info | {"name": "my boxes"})
+    history(dataclasses.replace(boxes, train=named, own=False), 0, Cache(tmp_path / "cache"), Quiet)
+    assert own.read_bytes() == before
+    assert (boxes.run.path / "figures" / "history-my-boxes.png").is_file()

@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import shutil
+import types
 from pathlib import Path
 
 import numpy as np
@@ -343,3 +344,18 @@ def test_every_study_runs_at_smoke_scale(name, more_shapes, tmp_path):
         "a_far",
         "flagged_share",
     }
+
+
+@pytest.mark.parametrize("kind", ["copy-l1", "honest-all"])
+def test_power_is_the_share_of_draws_that_are_called_copying(kind, tmp_path):
+    random, names = np.random.default_rng(0), novelty_power.DISTANCES
+    far = {of: random.uniform(50, 99, (60, len(names))) for of in ("held-out", "honest")} | {"copy": np.zeros((60, len(names)))}
+    rows = pd.concat([pd.DataFrame(values, columns=list(names)).assign(set=of) for of, values in far.items()])
+    rows.to_csv(tmp_path / "distances.csv", index=False)
+    (tmp_path / "results").mkdir()
+    cell = types.SimpleNamespace(options=tuple(kind.split("-")))
+    novelty_power.power(types.SimpleNamespace(data=tmp_path, path=tmp_path, cell=cell, scale="smoke", seed=0))
+    result = json.loads((tmp_path / "results" / "novelty-power.json").read_text())
+    assert result["values"]["detected_50"] == (kind == "copy-l1")
+    assert result["values"].get("a_far") == (0 if kind == "copy-l1" else None)
+    assert "detected_500" in result["absent"]

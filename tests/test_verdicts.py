@@ -56,3 +56,8 @@ def test_swapping_both_cells_turns_the_answer_round(values, shift):
     opposite = {"better": "worse", "worse": "better", "undecided": "undecided"}
     assert back.answer == opposite[there.answer]
     assert back.needed == there.needed
+
+
+def test_beyond_ten_thousand_seeds_none_are_told():
+    assert seeds_needed(0.02802) == 9_999
+    assert seeds_needed(0.02801) is None

@@ -77,3 +77,14 @@ def test_judging_without_held_out_shapes_is_refused_before_it_begins(run_copy, c
     assert result.exit_code == 1
     assert "has no held-out (test) shapes" in result.stderr
     assert "step" not in result.stdout
+
+
+def test_a_run_that_ends_between_two_looks_was_not_killed(run_copy, monkeypatch):
+    run = run_copy.update(status="running")
+
+    def ends(run):
+        run.update(status="finished")
+        return False
+
+    monkeypatch.setattr("gan3d_eval.watch.is_training", ends)
+    assert glance(run).status == "finished"

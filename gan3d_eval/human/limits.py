@@ -23,6 +23,6 @@ class RateLimit:
             left, then = self.buckets.pop(key, (float(self.burst), now))
             left = min(self.burst, left + (now - then) * self.rate)
             self.buckets[key] = (left - 1 if left >= 1 else left, now)
-            if len(self.buckets) > self.keys:  # the one that asked longest ago has a full bucket by now
+            if len(self.buckets) > self.keys:  # a flood of addresses makes it forget who asked longest ago
                 del self.buckets[next(iter(self.buckets))]
         return 0.0 if left >= 1 else (1 - left) / self.rate

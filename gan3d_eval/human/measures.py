@@ -16,7 +16,7 @@ from scipy import stats
 
 from gan3d_eval.human.judgement import bradley_terry, clustered, detection, krippendorff_alpha, resamples
 from gan3d_eval.human.study import DATA
-from gan3d_eval.provenance import wilson
+from gan3d_eval.provenance import central, wilson
 
 __all__ = ["BOOTSTRAP", "MIN_RATERS", "Measured", "measure"]
 
@@ -69,8 +69,7 @@ class Measured:
         """A value with the central 95 % of its resamples; None where there are too few raters for any."""
         self.values[key] = float(value)
         if again is not None:
-            low, high = np.quantile(again, [0.025, 0.975])
-            self.intervals[key] = {"low": float(low), "high": float(high), "kind": "95 % bootstrap over raters"}
+            self.intervals[key] = central(again, "95 % bootstrap over raters")
 
     def agreement(self, answers: pd.DataFrame, said: pd.Series, seed: int) -> None:
         """Krippendorff's α with its interval over shapes."""
@@ -81,8 +80,7 @@ class Measured:
             return
         self.values["alpha"] = alpha
         again = krippendorff_alpha(counts, resamples(len(counts), BOOTSTRAP, seed))
-        low, high = np.nanquantile(again, [0.025, 0.975])
-        self.intervals["alpha"] = {"low": float(low), "high": float(high), "kind": "95 % bootstrap over shapes"}
+        self.intervals["alpha"] = central(again, "95 % bootstrap over shapes")
 
 
 def measure(design: str, answers: pd.DataFrame, run: str, sources: list[str], seed: int) -> Measured:

@@ -219,6 +219,8 @@ def export(
     from gan3d_eval.voxels import VoxelSet
 
     is_run = (source / "run.json").is_file()
+    if how["up"] != "z" and how["kind"] != "binvox":
+        raise click.UsageError("--up is for binvox; other files have z up")
     if is_run and classes:
         raise click.UsageError("--class is for datasets; a run's samples have no classes")
     shapes = RunDir.open(source).samples(samples) if is_run else VoxelSet.open(source).select(list(classes))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.meshes import Mesh
 
@@ -54,7 +54,7 @@ def polygon2voxel(mesh: Mesh, resolution: int) -> tuple[NDArray[np.bool_], float
     return grid, float(scale), np.full(3, 0.5 - least * scale)
 
 
-@njit(cache=True)  # type: ignore[misc, unused-ignore]
+@compiled()
 def _split(faces, grid):  # type: ignore[no-untyped-def]
     """Halve each face at its longest edge until that is short enough; mark the voxels nearest to the corners."""
     d = grid.shape[0]

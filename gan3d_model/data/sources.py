@@ -24,6 +24,7 @@ from gan3d_model.data.meshes import MESH_SUFFIXES
 __all__ = ["SPLITS", "Item", "Source", "chunks", "read_item"]
 
 KINDS = {"meshes": MESH_SUFFIXES, "voxels": VOXEL_SUFFIXES}
+SUFFIXES = MESH_SUFFIXES | VOXEL_SUFFIXES
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 MAX_FILE = 2**30
@@ -78,6 +79,7 @@ class Source:
             No shapes there, a class that is not there, or an archive that is none.
         """
         found, rejected = _members(root)
+        rejected = [row for row in rejected if fnmatch(row["source"], pattern) or suffix_of(row["source"]) not in SUFFIXES]
         found = [entry for entry in found if fnmatch(entry[0], pattern) and not PurePosixPath(entry[0]).name.startswith(".")]
         by_kind = {kind: [entry for entry in found if suffix_of(entry[0]) in known] for kind, known in KINDS.items()}
         kind = next((kind for kind in kinds if by_kind[kind]), kinds[-1])
@@ -164,7 +166,7 @@ def _walk(root: Path) -> Found:
         seen.add(real)
         for name in sorted(names):
             path = Path(folder, name)
-            if suffix_of(name) in MESH_SUFFIXES | VOXEL_SUFFIXES:
+            if suffix_of(name) in SUFFIXES:
                 try:
                     status = path.stat()
                     found.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
@@ -178,7 +180,7 @@ def _list_archive(root: Path) -> Found:
     found, rejected, seen = [], [], set()
     for member in _archive(root, root.stat().st_mtime_ns).infolist():
         path = PurePosixPath(member.filename)
-        if suffix_of(path.name) not in MESH_SUFFIXES | VOXEL_SUFFIXES or member.is_dir() or "__MACOSX" in path.parts:
+        if suffix_of(path.name) not in SUFFIXES or member.is_dir() or "__MACOSX" in path.parts:
             continue
         if path.is_absolute() or ".." in path.parts or "\\" in member.filename or ":" in path.parts[0]:
             rejected.append(_refusal(member.filename, "its path leads out of the archive"))

@@ -88,10 +88,11 @@ def _disorder(vertices: NDArray[np.float64], places: NDArray[np.int64], faces: N
     fragments of real meshes (tests/test_meshes.py measures the error).
     """
     corners = distinct_faces(places, faces)
-    if len(corners) == 0:
+    finite = np.asarray(np.isfinite(vertices).all(axis=1))
+    if len(corners) == 0 or not finite[faces].all():
         return math.inf
     position = np.empty((places.max() + 1, 3))
-    position[places] = vertices / (np.abs(vertices).max() or 1.0)  # squares of tiny or huge numbers are 0 or infinite
+    position[places] = vertices / (np.abs(vertices[finite]).max() or 1.0)  # squares of tiny or huge numbers are 0 or infinite
     ends = position[edge_use(corners)[0]]
     along = np.abs(ends[:, 0] - ends[:, 1])
     length = float(np.linalg.norm(along, axis=1).sum() / len(corners))

@@ -16,9 +16,9 @@ import dataclasses
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gan3d_eval.compiled import compiled
 from gan3d_eval.voxels import MAX_RESOLUTION, VoxelError
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.polygon2voxel import polygon2voxel
@@ -153,7 +153,7 @@ def fill(surface: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
     return ~reached, int(hidden.sum())
 
 
-@njit(cache=True)  # type: ignore[misc, unused-ignore]
+@compiled()
 def mark_surface(points: NDArray[np.float64], faces: NDArray[np.int64], grid: NDArray[np.bool_]) -> None:
     """Occupy, in place, every voxel of `grid` `(d, d, d) bool` that a triangle touches.
 
@@ -189,14 +189,14 @@ def mark_surface(points: NDArray[np.float64], faces: NDArray[np.int64], grid: ND
             _mark(az, ax, ay, bz, bx, by, cz, cx, cy, nz, nx, ny, z0, z1, x0, x1, y0, y1, 1, d * d, d, flat)
 
 
-@njit(cache=True, inline="always")  # type: ignore[misc, unused-ignore]
+@compiled(inline="always")
 def _span(a, b, c, d):  # type: ignore[no-untyped-def]
     """First and last of d voxels that three coordinates touch (last < first: none); whether, unclipped, it is several."""
     first, last = math.ceil(min(a, b, c) - TOUCH) - 1.0, float(math.floor(max(a, b, c) + TOUCH))
     return int(min(max(first, 0.0), d)), int(max(min(last, d - 1.0), -1.0)), last > first
 
 
-@njit(cache=True)  # type: ignore[misc, unused-ignore]
+@compiled()
 def _mark(ax, ay, az, bx, by, bz, cx, cy, cz, nx, ny, nz, x0, x1, y0, y1, z0, z1, sx, sy, sz, flat):  # type: ignore[no-untyped-def]
     """Test the voxels of a triangle's bounds; |nz| is the largest part of its normal, s the strides of `flat`."""
     turn = -1.0 if nz < 0 else 1.0
@@ -232,14 +232,14 @@ def _mark(ax, ay, az, bx, by, bz, cx, cy, cz, nx, ny, nz, x0, x1, y0, y1, z0, z1
                 flat[x * sx + y * sy + z * sz] = True
 
 
-@njit(cache=True, inline="always")  # type: ignore[misc, unused-ignore]
+@compiled(inline="always")
 def _edge(ai, aj, bi, bj, turn):  # type: ignore[no-untyped-def]
     """Coefficients of p, q, 1: the edge function at the innermost corner of square (p, q), negative if it is outside."""
     p, q = turn * (aj - bj), turn * (bi - ai)
     return p, q, max(p, 0.0) + max(q, 0.0) - (p * ai + q * aj) + TOUCH * (abs(p) + abs(q))
 
 
-@njit(cache=True)  # type: ignore[misc, unused-ignore]
+@compiled()
 def _flood(solid):  # type: ignore[no-untyped-def]
     """Mark with 2 the empty voxels of a padded grid that are connected to its corner through faces, in place."""
     _, n, m = solid.shape
