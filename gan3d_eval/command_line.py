@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Sequence
+from concurrent.futures import BrokenExecutor
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class Cli(click.Group):
         except OSError as fault:
             what = (fault.strerror or str(fault)).lower()
             code, reason = 1, f"{fault.filename or 'file system'}: {what}{WAYS_OUT.get(fault.errno or 0, '')}"
+        except BrokenExecutor:  # of joblib
+            code, reason = 1, "a worker process was killed, perhaps for want of memory; the same call goes on, or begins anew"
         except MemoryError:
             code, reason = 1, "out of memory"
         except KeyboardInterrupt:

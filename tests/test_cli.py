@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 from scipy import ndimage
 
 from gan3d_eval.run_dir import RunDir
@@ -89,6 +91,16 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_says_that_it_begins_a
     done = cli("train", dataset_dir, "--resume", run_copy.path, "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert "there is no checkpoint yet to go on from: the training begins anew" in done.stderr
+
+
+def test_a_worker_that_is_killed_is_told_in_one_line(cli, meshes, tmp_path, monkeypatch):
+    def work(*arguments):
+        yield from Parallel(n_jobs=2)(delayed(os._exit)(9) for _ in range(2))
+
+    monkeypatch.setattr("gan3d_model.data.prepare.work", work)
+    done = cli("prepare", meshes, tmp_path / "d", "-r", 16)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("error: a worker process was killed, perhaps for want of memory")
 
 
 def test_a_flag_of_zero_is_a_value(cli, dataset_dir):
@@ -389,7 +401,7 @@ def test_view_measures_and_draws(cli, meshes, tmp_path):
     result = cli("view", meshes, "-r", 16, "--compare", "-n", 1, "--out", tmp_path / "v.png")
     assert result.exit_code == 0
     assert "polygon2voxel" in result.stdout
-    assert "uncovered" in result.stderr
+    assert "uncovered" in result.stdout
 
 
 def test_export_writes_datasets_and_samples(cli, dataset_dir, trained, tmp_path):
