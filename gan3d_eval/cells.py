@@ -11,7 +11,7 @@ __all__ = ["cells", "pooled"]
 
 SIDE = 8  # grids are pooled to so many blocks along each axis
 PER_CELL, MOST = 40, 10
-FITTED = 20_000
+FITTED_TO = 20_000
 """Training shapes that the clusters are fitted to, drawn at random from more."""
 
 
@@ -22,8 +22,8 @@ def cells(train: VoxelSet, others: list[VoxelSet], seed: int) -> list[NDArray[np
     """
     from sklearn.cluster import KMeans
 
-    if len(train) > FITTED:
-        train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:FITTED]))
+    if len(train) > FITTED_TO:
+        train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:FITTED_TO]))
     means = KMeans(max(1, min(MOST, len(train) // PER_CELL)), n_init=3, random_state=seed).fit(pooled(train))
     return [means.predict(pooled(shapes)).astype(np.int64) for shapes in others]
 

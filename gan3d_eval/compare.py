@@ -27,7 +27,7 @@ from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.feature_metrics import COMPONENTS, Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
-from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
+from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED_MEASURES, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
 from gan3d_eval.statistics import unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -185,11 +185,11 @@ def _summary(
     for name, found in measured.items():
         for key in [key for key in (*MEASURES, *FEATURE_MEASURES) if key in found]:
             values = found[key]
-            value, low, high = values if key in FITTED else (values.mean(), *np.quantile(values, [0.025, 0.975]))
+            value, low, high = values if key in FITTED_MEASURES else (values.mean(), *np.quantile(values, [0.025, 0.975]))
             rows.append({"set": name, "measure": key, "value": value, "low": low, "high": high})
-            if (len(values) > 1 or key in FITTED) and np.isfinite(low):
+            if (len(values) > 1 or key in FITTED_MEASURES) and np.isfinite(low):
                 drawn = f"central 95 % of {len(values)} draws of {n} from {pools.size(name)}"
-                kind = "95 % interval of the fit" if key in FITTED else drawn
+                kind = "95 % interval of the fit" if key in FITTED_MEASURES else drawn
                 intervals[_key(name, key)] = {"low": float(low), "high": float(high), "kind": kind}
     return rows, intervals
 

@@ -28,7 +28,7 @@ __all__ = ["Search", "sets_of"]
 
 LEAVE_ONE_OUT = 1000  # training shapes that stand in for held-out ones when there are none
 N_CANARIES = 40
-FITTED = 1000  # training shapes that principal components are fitted to
+FITTED_TO = 1000  # training shapes that principal components are fitted to
 Own = NDArray[np.int64]
 
 
@@ -39,8 +39,8 @@ def sets_of(train: VoxelSet, test: VoxelSet | None, with_canaries: bool, seed: i
     else:
         own = np.sort(np.random.default_rng(seed).permutation(len(train))[:LEAVE_ONE_OUT])
         sets = {"left-out": train.take(own)}
-    birds = canaries(train, N_CANARIES, seed) if with_canaries else {}
-    return sets | birds, np.concatenate([own, np.full(sum(map(len, birds.values())), -1)])
+    made = canaries(train, N_CANARIES, seed) if with_canaries else {}
+    return sets | made, np.concatenate([own, np.full(sum(map(len, made.values())), -1)])
 
 
 class Search:
@@ -143,6 +143,6 @@ class Search:
         if not self.embed:
             return None
         features = self.embed(self.train)
-        some = np.random.default_rng(0).permutation(len(features))[:FITTED]
+        some = np.random.default_rng(0).permutation(len(features))[:FITTED_TO]
         projection = self.embed.project(features[some], COMPONENTS)
         return projection, projection.of(features)

@@ -226,11 +226,11 @@ def _judge(
         values |= {f"{key}{end}": value for key, value in one.values.items()}
         intervals |= {f"{key}{end}": interval for key, interval in one.intervals.items()}
         rows.loc[gen, "p" if name == "l1" else f"p_{name}"] = one.p
-        for bird in [bird for bird in CANARIES if bird in set(rows["set"])]:
-            theirs = rows.loc[ok & (rows["set"] == bird), name].to_numpy(np.float64)
+        for kind in [kind for kind in CANARIES if kind in set(rows["set"])]:
+            theirs = rows.loc[ok & (rows["set"] == kind), name].to_numpy(np.float64)
             if len(theirs):  # those too small to judge are neither caught nor missed
-                values[f"caught_{bird}{end}"] = float((p_values(theirs, reference) <= ALPHA).mean())
-                values[f"a_{bird}{end}"] = mann_whitney(theirs, reference)[0]
+                values[f"caught_{kind}{end}"] = float((p_values(theirs, reference) <= ALPHA).mean())
+                values[f"a_{kind}{end}"] = mann_whitney(theirs, reference)[0]
     rows.loc[gen, "q"], rows.loc[gen, "flagged"] = found["l1"].q, found["l1"].p <= ALPHA
     values |= {"flagged_expected": ALPHA, "p_floor": 1 / (1 + found["l1"].values["n_null"])}
     refused = (values["empty"] + values["too_small"]) / values["n"]
@@ -248,12 +248,12 @@ def _reach(values: dict[str, Any]) -> str:
     def under_all(name: str) -> list[float]:
         return [value for key, value in values.items() if key.split("/")[0] == name and key.split("/")[-1] not in BESIDE]
 
-    birds = [bird for bird in COPIES if under_all(f"caught_{bird}")]
-    if not birds:
+    copies = [kind for kind in COPIES if under_all(f"caught_{kind}")]
+    if not copies:
         return "What kinds of copies it would catch was not tried."
-    singly = [bird for bird in birds if max(under_all(f"caught_{bird}")) >= CAUGHT]
-    together = [bird for bird in birds if bird not in singly and min(under_all(f"a_{bird}"), default=1.0) <= MEDIUM]
-    missed = [bird for bird in birds if bird not in singly + together]
+    singly = [kind for kind in copies if max(under_all(f"caught_{kind}")) >= CAUGHT]
+    together = [kind for kind in copies if kind not in singly and min(under_all(f"a_{kind}"), default=1.0) <= MEDIUM]
+    missed = [kind for kind in copies if kind not in singly + together]
     kinds = (("caught one by one", singly), ("only as a set", together), ("not caught", missed))
     return "Canaries " + "; ".join(f"{how}: {', '.join(names)}" for how, names in kinds if names) + "."
 

@@ -25,11 +25,11 @@ from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, 
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
-    "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "in_shell", "new_run_id",
-    "producer", "refuse_target", "software",
+    "LOCK", "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "in_shell",
+    "new_run_id", "producer", "refuse_target", "software",
 ]  # fmt: skip
 
-FINAL = "final"
+FINAL, LOCK = "final", ".lock"
 NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 
 
@@ -135,7 +135,7 @@ class RunDir:
         path = reference or self.dataset_path()
         shapes = VoxelSet.open(path)
         if shapes.resolution != self.resolution:
-            raise RunDirError(f"{path} has resolution {shapes.resolution}, but {self.path} has {self.resolution}")
+            raise RunDirError(f"{path} is of {shapes.resolution}³, and {self.path} of {self.resolution}³; prepare it at that")
         known = set(shapes.table["class"])
         classes = classes or [c for c in record.get("classes") or [] if c in known or reference is None]
         train = shapes.select(classes, record.get("split") or "train")
@@ -166,9 +166,8 @@ class RunDir:
         try:
             resolution = int(arrays["resolution"])
             labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
-            facts = {"file": f"samples/{path.name}"} | {
-                key: arrays[key].item() for key in ("step", "threshold") if key in arrays
-            }
+            facts: dict[str, Any] = {key: arrays[key].item() for key in ("step", "threshold") if key in arrays}
+            facts["file"] = f"samples/{path.name}"
             samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), facts)
         except (TypeError, ValueError) as fault:  # VoxelError is a ValueError
             raise RunDirError(f"{path}: {fault}") from None

@@ -21,7 +21,17 @@ from gan3d_eval.set_metrics import jensen_shannon, kolmogorov_smirnov
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["FEATURE_MEASURES", "FITTED", "MAIN", "MAIN_FEATURES", "MEASURES", "TOLD", "Reference", "measure", "told_apart"]
+__all__ = [
+    "FEATURE_MEASURES",
+    "FITTED_MEASURES",
+    "MAIN",
+    "MAIN_FEATURES",
+    "MEASURES",
+    "TOLD",
+    "Reference",
+    "measure",
+    "told_apart",
+]
 
 Floats = NDArray[np.float64]
 DISTANCES = ("l1", "jaccard", "chamfer")
@@ -44,7 +54,7 @@ MAIN = ("valid", "coverage_l1", "one_nna_gen_l1", "one_nna_ref_l1", "mmd_jaccard
 MAIN_FEATURES = ("fd_infinity", "kid", "precision", "recall", "vendi")
 TOLD = ("one_nna_gen_l1", "one_nna_ref_l1")
 """Both halves of 1-NNA, by which runs are put in order."""
-FITTED = ("fd_infinity",)
+FITTED_MEASURES = ("fd_infinity",)
 """Measures that come as value, low, high rather than as one value a draw."""
 INSIDE = (0.01, 0.99)
 BLOCK, BYTES = 64, 256  # shapes, and bytes of each shape, that are unpacked at a time

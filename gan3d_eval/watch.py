@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import LOCK, RunDir
 
 __all__ = ["Glance", "glance", "is_training", "watch"]
 
@@ -30,9 +30,9 @@ class Glance:
 
 def is_training(run: RunDir) -> bool:
     """Whether a process holds the run's lock, as every training does."""
-    if not (run.path / ".lock").exists():
+    if not (run.path / LOCK).exists():
         return False
-    lock = filelock.FileLock(run.path / ".lock", timeout=0)
+    lock = filelock.FileLock(run.path / LOCK, timeout=0)
     try:
         lock.acquire()
     except OSError:  # held; or on a disk where we may not ask, and then the run's word is taken

@@ -56,12 +56,12 @@ class ConfigCommand(click.Command):
 
 def warn(shapes: Any, run: Any) -> None:
     """Say that a training set holds empty shapes, which are trained on all the same; and that a run has to begin anew."""
-    from gan3d_model.runs import alone
+    from gan3d_model.runs import hold_run
 
     if empty := int((shapes.volume == 0).sum()):
         say(f"warning: empty shapes among the {len(shapes)} to train on: {empty}; `prepare --fix drop-empty` leaves them out")
     if run and not run.checkpoints():
-        with alone(run):  # or another process trains it, which is said instead
+        with hold_run(run):  # or another process trains it, which is said instead
             pass
         say("there is no checkpoint yet to go on from: the training begins anew")
 

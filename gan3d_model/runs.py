@@ -11,11 +11,11 @@ from pathlib import Path
 import filelock
 
 from gan3d_eval import voxels
-from gan3d_eval.run_dir import Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, software
+from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["alone", "check_fit", "check_resume", "check_space", "config_of", "create_run", "resumption", "total_steps"]
+__all__ = ["check_fit", "check_resume", "check_space", "config_of", "create_run", "hold_run", "resumption", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -103,10 +103,10 @@ def resumption(run: RunDir) -> str:
 
 
 @contextlib.contextmanager
-def alone(run: RunDir) -> Iterator[None]:
+def hold_run(run: RunDir) -> Iterator[None]:
     """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
     try:
-        with filelock.FileLock(run.path / ".lock", timeout=1):  # whoever looks holds it for a moment
+        with filelock.FileLock(run.path / LOCK, timeout=1):  # whoever looks holds it for a moment
             yield
     except filelock.Timeout:
         raise Gan3dError(f"{run.path} is being trained by another process; wait for it, or stop it") from None

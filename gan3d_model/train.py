@@ -40,7 +40,7 @@ from gan3d_model.losses import (
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players
-from gan3d_model.runs import alone, check_fit, check_space, resumption, total_steps
+from gan3d_model.runs import check_fit, check_space, hold_run, resumption, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.team import Team
 
@@ -93,7 +93,7 @@ def train(
         usual: Precision = "bfloat16" if use_bfloat16(config, place) else "float32"
         config = dataclasses.replace(config, precision=began or usual)
     keep_memory()
-    with alone(run) if team.leads else contextlib.nullcontext():
+    with hold_run(run) if team.leads else contextlib.nullcontext():
         try:
             if team.leads:
                 return _lead(config, shapes, run, place, say, stop_on, team, live)

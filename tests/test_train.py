@@ -26,7 +26,7 @@ from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.features import discriminator_of
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
-from gan3d_model.runs import alone, check_fit, check_resume, check_space, create_run
+from gan3d_model.runs import check_fit, check_resume, check_space, create_run, hold_run
 from gan3d_model.sample import generate, sample
 from gan3d_model.train import Failed, Interrupted, _stop_signals, lr_factor, train
 
@@ -354,7 +354,7 @@ def test_a_run_resumed_on_another_machine_computes_in_the_precision_that_it_bega
 def test_a_resume_of_what_is_being_trained_is_refused_before_anything_is_said(run_copy, dataset_dir, cli):
     run_copy.update(status="running")
     shutil.rmtree(run_copy.path / "checkpoints")
-    with alone(run_copy):
+    with hold_run(run_copy):
         done = cli("train", dataset_dir, "--resume", run_copy.path)
     assert done.exit_code == 1
     assert done.stderr.endswith("is being trained by another process; wait for it, or stop it\n")
