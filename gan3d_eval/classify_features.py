@@ -102,13 +102,23 @@ def classify_features(
     how = {key: value for key, value in (made or {}).items() if key in ("layers", "side", "pooling")}
     which = f"-layers{'.'.join(map(str, how['layers']))}-{how['pooling']}{how['side']}" if how else ""
     inputs |= {"discriminator": {key: made[key] for key in ("step", "sha256")}} if made else {}
-    seen = (made or {}).get("classes", [])  # none are named where D saw all
-    notes = [*NOTES, *([FEW_SEEN.format(", ".join(seen))] if seen and set(seen) < set(labels) else [])]
+    notes = _notes(train, (made or {}).get("classes", []))
     result = Result(
         VERB, f"classify-features-{train.resolution}-{train.sha256[:8]}-{test.sha256[:8]}{which}-svm2", inputs,
         {"column": first, "seed": seed} | how, values, intervals, notes, absent, seed, started=started,
     )  # fmt: skip
     return result, rows, pd.DataFrame(drawn)
+
+
+def _notes(train: VoxelSet, seen: list[str]) -> list[str]:
+    """What is to be said of every result, of empty shapes, and of a D that saw the classes `seen` only (none: all)."""
+    few = bool(seen) and set(seen) < set(train.table["class"])
+    empty = train.info.get("empty_left_out", 0)
+    return [
+        *NOTES,
+        *[FEW_SEEN.format(", ".join(seen))] * few,
+        *[f"Empty shapes of the dataset were left out: {empty}."] * (empty > 0),
+    ]
 
 
 def _twins(train: VoxelSet) -> NDArray[np.int64]:

@@ -89,8 +89,10 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
     if "step" not in table:
         raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}")
     if checked and len(table):
-        if words := [str(column) for column in table if not pd.api.types.is_numeric_dtype(table[column])]:
-            raise Gan3dError(f"column {', '.join(words)} holds something else than numbers")
-        if n := table["step"].isna().sum():
-            raise Gan3dError(f"{n} rows have no step")
+        for column in table:
+            number = pd.to_numeric(table[column], errors="coerce")
+            bad = (number.isna() & (table[column].notna() | (column == "step"))).to_numpy()
+            if bad.any():
+                at = int(bad.argmax())
+                raise Gan3dError(f"line {at + 2}: {column} is {table[column][at]!s:.40}, expected a number; delete that line")
     return table

@@ -192,7 +192,10 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
             raise VoxelError(f"is a Python pickle, which could run anything when read, so it is not read; {RESAVE}")
         if kind in SUFFIX_OF:
             most = MOST_NUMBERS if kind == "npy" else found.left  # which is mapped where it lies on disk
-            found.keep(entry.name, _grids(parse_voxels(stream, SUFFIX_OF[str(kind)], most), array))
+            arrays = parse_voxels(stream, SUFFIX_OF[str(kind)], most)
+            if array and alone and set(arrays) == {""}:
+                raise VoxelError(f"holds one array without a name; leave --array {array} out")
+            found.keep(entry.name, _grids(arrays, array))
             return
     if kind == "torch7":
         found.weights.append(entry)
@@ -202,7 +205,7 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
         _take_log(entry, found, kind, alone)
     elif kind == "mesh":
         if readers.mesh is None:
-            raise VoxelError("is a mesh; say with --resolution (or --dataset) at how many voxels it is to be judged")
+            raise VoxelError("is a mesh; import-run makes voxels of it, as many as --dataset has or --resolution says")
         found.keep(entry.name, readers.mesh(entry.read(MOST_MESH), PurePosixPath(entry.name).suffix.lower())[None])
         found.meshes += 1
     elif alone:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.foreign import Found, collect
+from gan3d_eval.foreign import Found, Readers, collect
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, pack, turn_up
 
@@ -116,9 +116,10 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
         occupied.append(binarize(values, THRESHOLD if threshold is None else threshold, str(_where(source, name))))
         soft.append(values.astype(np.float16) if _between(values) else None)
     n = sum(len(batch) for batch in batches.values())
-    kind, probability = f"binary ({low:g} and {high:g}); at what threshold they were cut is not known", None
+    both = f"{low:g} and {high:g}" if low < high else f"all {low:g}"
+    kind, probability = f"binary ({both}); at what threshold they were cut is not known", None
     if threshold is not None:
-        kind = f"binary ({low:g} and {high:g}), cut at {threshold:g} as was said"
+        kind = f"binary ({both}), cut at {threshold:g} as was said"
     if any(part is not None for part in soft):
         threshold = THRESHOLD if threshold is None else threshold
         parts = [hard.astype(np.float16) if part is None else part for hard, part in zip(occupied, soft, strict=True)]
@@ -129,10 +130,13 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
     return Shapes(grids, probability, names, threshold, signed, [f"shapes: {n}; {kind}"])
 
 
-def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRESHOLD, like: VoxelSet | None = None) -> VoxelSet:
+def read_shapes(
+    sources: Sequence[Path], up: str = "z", threshold: float = THRESHOLD, like: VoxelSet | None = None,
+    readers: Readers | None = None,
+) -> VoxelSet:  # fmt: skip
     """All shapes of anybody's files, folders and archives, to be shown or looked for beside ours; z is up in the set.
 
-    They are padded as those of `like` were, where it is given (`Shapes.padded`).
+    They are padded as those of `like` were, where it is given (`Shapes.padded`). `readers` know tensors and meshes.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def read_shapes(sources: Sequence[Path], up: str = "z", threshold: float = THRES
     """
     parts = []
     for source in sources:
-        found = collect(source)
+        found = collect(source, readers=readers)
         if found.refused or not found.batches:
             name, reason = next(iter(found.refused.items()), ("", "holds weights, and no shapes"))
             raise VoxelError(f"{_where(source, name)} {reason}")

@@ -126,5 +126,5 @@ def panel(theirs: VoxelSet, gen: VoxelSet, train: VoxelSet | None, path: Path, n
         rows.append((train, nearest(gen.packed[:n], train.packed)[1][:, 0], REAL, "nearest training shape"))
     for shapes, chosen, color, label in rows:
         tiles += [(grid, label if i == 0 else "", color) for i, grid in enumerate(shapes.grids(list(chosen)))]
-    title = f"The first {n} of theirs and of ours, as they stand"
+    title = f"The first {f'{n} ' * (n > 1)}of theirs and of ours, as they stand"
     return sheet(path, tiles, title, n, tile=190, notes="Same camera; each at its own resolution. Nearest under L1.")

@@ -267,11 +267,14 @@ def explore(
     from gan3d_eval.explore import PARTS, VERB
     from gan3d_eval.explore import explore as verb
     from gan3d_eval.files import refuse_closed
+    from gan3d_eval.foreign import Readers
     from gan3d_eval.foreign_shapes import read_shapes
     from gan3d_eval.provenance import result_name
     from gan3d_eval.run_dir import RunDir
+    from gan3d_model.data.as_dataset import mesh_reader
     from gan3d_model.features import extractor_of
     from gan3d_model.latent import CheckpointSpace
+    from gan3d_model.tensors import parse_grids
 
     chosen = split(parts)
     if not chosen or set(chosen) - set(PARTS):
@@ -279,7 +282,8 @@ def explore(
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
     train, test, suffix = shapes_beside(run, reference, classes)
-    theirs = read_shapes(shapes, up, threshold, train) if shapes else None
+    readers = Readers(parse_grids, *mesh_reader(reference or (run.dataset_path() if train else None), run.resolution))
+    theirs = read_shapes(shapes, up, threshold, train, readers) if shapes else None
     space, extractor = CheckpointSpace.open(run, step, seed, device), extractor_of(run, step, device)
     embed = Embedding.by(extractor) if extractor else None
     options |= {"theirs": theirs, "embed": embed, "seed": seed, "name": result_name(VERB, suffix)}

@@ -20,8 +20,9 @@ from gan3d_eval.run_dir import Gan3dError
 
 __all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "Precision", "TrainConfig", "load_toml"]
 
-RESOLUTIONS = (16, 32, 64, 128)
-INNER_SIZES = (2, 4)
+Resolution = Literal[16, 32, 64, 128]
+InnerSize = Literal[2, 4]
+RESOLUTIONS, INNER_SIZES = typing.get_args(Resolution), typing.get_args(InnerSize)
 Prior = Literal["uniform", "normal", "normal0.33", "unknown"]
 Schedule = Literal["constant", "step", "cosine"]
 Init = Literal["torch", "normal0.02"]
@@ -47,10 +48,10 @@ class TrainConfig:
         On construction, for a value outside its range, naming field, value and range.
     """
 
-    resolution: int = setting(64, "voxels along each axis: 16, 32, 64 or 128; by default the dataset's [paper: 64]", 16, 128)
+    resolution: Resolution = setting(64, "voxels along each axis; by default the dataset's [paper: 64]")
     base_channels: int = setting(64, "width of D's layer at half of 64³; every other width is a multiple [paper: 64]", 1, 1024)
     latent_dim: int = setting(200, "dimension of z [paper: 200]", 1, 4096)
-    inner_size: int = setting(4, "side of G's first map and D's last: 4 [paper], or 2 [slides' code at 32³]", 2, 4)
+    inner_size: InnerSize = setting(4, "side of G's first map and D's last [paper: 4; slides' code at 32³: 2]")
     last_bias: bool = setting(False, "a bias in the last layer of G and of D [some ports; paper: none]")
     prior: Prior = setting("normal0.33", "law of each z: U[0,1] [paper], N(0,1), or N(0, 0.33²) [slides]")
 
@@ -99,10 +100,6 @@ class TrainConfig:
         hints = typing.get_type_hints(type(self))
         for field in dataclasses.fields(self):
             self._check(field, hints[field.name])
-        if self.resolution not in RESOLUTIONS:
-            raise ConfigError(f"resolution {self.resolution} has no network; choose one of {', '.join(map(str, RESOLUTIONS))}")
-        if self.inner_size not in INNER_SIZES:
-            raise ConfigError(f"inner_size {self.inner_size} has no network; choose one of {', '.join(map(str, INNER_SIZES))}")
         if self.shift > self.resolution // 4:
             raise ConfigError(f"shift {self.shift} moves shapes out of {self.resolution}³; at most {self.resolution // 4}")
         for low, high in (("real_low", "real_high"), ("fake_low", "fake_high")):
@@ -113,8 +110,8 @@ class TrainConfig:
         """Refuse a value of the wrong type or outside the field's range; 1 is accepted for 1.0."""
         value, choices = getattr(self, field.name), typing.get_args(kind)
         if choices:
-            if value not in choices:
-                raise ConfigError(f"{field.name} is {value!r}; expected one of {', '.join(choices)}")
+            if value not in choices or type(value) is not type(choices[0]):  # 64.0 and True are equal to numbers
+                raise ConfigError(f"{field.name} is {value!r}; expected one of {', '.join(map(str, choices))}")
             return
         if kind is float and type(value) is int:
             object.__setattr__(self, field.name, value := float(value))

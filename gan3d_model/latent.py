@@ -32,7 +32,8 @@ class CheckpointSpace:
 
     def __init__(self, generator: nn.Module, config: TrainConfig, seed: int = 0, name: str = "G") -> None:
         self.generator, self.config, self.seed, self.name = generator.eval(), config, seed, name
-        self.resolution, self.dimension = config.resolution, config.latent_dim
+        self.resolution: int = config.resolution
+        self.dimension = config.latent_dim
         self.centre = 0.5 if config.prior == "uniform" else 0.0
         low, high = (stats.norm.ppf(tail) * SIGMA.get(config.prior, 0.0) for tail in TAILS)
         self.ends = TAILS if config.prior == "uniform" else (float(low), float(high))

@@ -46,8 +46,9 @@ def bench_train(
 ) -> Iterator[str]:
     """Time `steps` steps of the real loop and of the reference in turn; the gate is held open, so that both do all work."""
     place = pick_device(device)
-    config = TrainConfig(
-        resolution=resolution, base_channels=base_channels, batch_size=batch, gate=1.0, epochs=10**6, precision=precision
+    config = TrainConfig.from_dict(
+        {"resolution": resolution, "base_channels": base_channels, "batch_size": batch, "gate": 1.0, "epochs": 10**6}
+        | {"precision": precision}
     )
     rng = np.random.default_rng(0)
     shapes = VoxelSet.from_packed(rng.integers(0, 256, (4 * batch, packed_bytes(resolution)), np.uint8), resolution)

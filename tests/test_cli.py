@@ -66,7 +66,7 @@ def test_a_resolution_in_the_file_is_not_passed_over(cli, dataset_dir, tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("side", "line"), [(20, "resolution 20 has no network; choose one of 16, 32"), (8, "resolution is 8")])
+@pytest.mark.parametrize(("side", "line"), [(20, "resolution is 20; expected one of 16, 32, 64, 128"), (8, "resolution is 8")])
 def test_a_dataset_that_no_network_fits_is_named(cli, tmp_path, side, line):
     np.save(tmp_path / "a.npy", np.ones((2, side, side, side), np.bool_))
     assert cli("prepare", tmp_path / "a.npy", tmp_path / "d", "-r", side).exit_code == 0
@@ -228,6 +228,9 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["describe", "DATA", "--out", "NEW"], 2, "has the suffix none; expected .png. See: main describe -h"),
     (["audit", "DATA", "--out", "table.txt"], 2, "table.txt has the suffix .txt; expected .csv. See: main audit -h"),
     (["report", "RUN", "--out", "page.pdf"], 2, "page.pdf has the suffix .pdf; expected .html"),
+    (["view", "DATA"], 1, "it is a dataset: describe, audit and export take it"),
+    (["import-run", "GRIDS", "NEW", "--array", "foo"], 1, "holds one array without a name; leave --array foo out"),
+    (["train", "DATA", "--inner-size", "3"], 2, "'3' is not one of '2', '4'"),
     (["nn-check", "RUN", "--raw", "--poses", "mirror"], 2, "--poses has no effect with --raw"),
     (["export", "DATA", "NEW", "--format", "npz", "--up", "y"], 2, "--up is for binvox; other files have z up"),
     (["history", "RUN", "--samples", "final"], 2, "No such option '--samples'"),

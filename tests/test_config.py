@@ -46,7 +46,9 @@ def test_an_unknown_setting_names_the_nearest_valid_one(typo, meant):
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"resolution": 48}, "48 has no network.*16, 32, 64, 128"),
+    ({"resolution": 48}, "48; expected one of 16, 32, 64, 128"),
+    ({"resolution": 64.0}, r"64\.0; expected one of"),
+    ({"inner_size": 3}, "inner_size is 3; expected one of 2, 4"),
     ({"base_channels": 0}, r"base_channels is 0; expected int in \[1, 1,024\]"),
     ({"lr_g": float("nan")}, "lr_g is nan"),
     ({"lr_g": "0.1"}, "lr_g is '0.1'"),

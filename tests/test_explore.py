@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -214,6 +215,10 @@ def test_anyones_shape_is_looked_for(cli, run_copy: RunDir, tmp_path, little):
     grids[4:12, 4:12, :6] = True
     np.save(tmp_path / "box.npy", grids)
     done = cli("explore", run_copy.path, "--parts", "recovery", "--recover", 2, "--shape", tmp_path / "box.npy")
+    assert done.exit_code == 0, done.output
+    assert "recovered_theirs" in run_copy.results()["explore"]["values"]
+    trimesh.creation.box().export(tmp_path / "box.off")  # as large as the data set's meshes were made
+    done = cli("explore", run_copy.path, "--parts", "recovery", "--recover", 2, "--shape", tmp_path / "box.off")
     assert done.exit_code == 0, done.output
     assert "recovered_theirs" in run_copy.results()["explore"]["values"]
     np.save(tmp_path / "large.npy", np.ones((20, 20, 20), bool))

@@ -54,7 +54,9 @@ def test_failures_are_shown_whatever_stands_there(run_copy, failures):
 
 
 @pytest.mark.parametrize(("log", "fault"), [
-    ("step,loss_d\n1,high\n", "column loss_d holds something else than numbers"), ("step,loss_d\n,1\n", "1 rows have no step"),
+    ("step,loss_d\n1,high\n", "line 2: loss_d is high, expected a number; delete that line"),
+    ("step,loss_d\n1,2\ngarbage\n", "line 3: step is garbage, expected a number; delete that line"),
+    ("step,loss_d\n,1\n", "line 2: step is nan, expected a number; delete that line"),
 ])  # fmt: skip
 def test_a_log_that_holds_no_numbers_is_refused_in_one_line(run_copy, cli, log, fault):
     (run_copy.path / "metrics.csv").write_text(log)

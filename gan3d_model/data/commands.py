@@ -135,6 +135,8 @@ def prepare(
         found = findings(verb(shapes)[0])
     for finding in found:
         say(f"audit: {finding}")
+    if check and not found:
+        say("audit: nothing found")
     if found:
         say(f"which shapes these are: python cli.py audit {in_shell(dataset_dir)} --out shapes.csv")
     if how.resolution not in RESOLUTIONS:

@@ -93,6 +93,7 @@ class Source:
             known = ", ".join(sorted(suffix for kind in kinds for suffix in KINDS[kind]))
             matching = f" that match {pattern!r}" if pattern != "*" else ""
             hint = "; it holds voxels: prepare makes a dataset of them" if by_kind["voxels"] else ""
+            hint = "; it is a dataset: describe, audit and export take it" if (root / "dataset.json").is_file() else hint
             raise VoxelError(f"{root} holds no {' or '.join(kinds)} ({known}){matching}{hint}")
         items.sort(key=lambda item: (item.label, SPLITS.index(item.split), item.name, item.path))
         return cls(root, items, rejected, kind, len(found) - len(by_kind[kind]))
