@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 __all__ = [
     *("Projection", "density_coverage", "expected_coverage", "fld", "frechet", "frechet_infinity", "kernel", "kid", "kid_p"),
-    *("precision_recall", "radius", "vendi"),
+    *("precision_recall", "radius", "varies", "vendi"),
 ]
 
 Features = NDArray[np.floating]
@@ -29,6 +29,12 @@ COMPONENTS = 64
 """Principal components of the training shapes' features on which others are compared, where there are so many."""
 FLOOR = 1e-6
 """Least σ² in `fld`, in parts of the training features' mean variance per column; that of an exact copy."""
+
+
+def varies(x: Features) -> NDArray[np.bool_]:
+    """Which columns of `(n, f)` are not constant: `(f,)`. A dead unit's is, up to rounding."""
+    kept: NDArray[np.bool_] = np.ptp(x, axis=0) > CONSTANT * np.abs(x).max(axis=0)
+    return kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Projection:
         from sklearn.decomposition import PCA
 
         (x,) = _features(2, train=train)
-        kept = np.ptp(x, axis=0) > CONSTANT * np.abs(x).max(axis=0)
+        kept = varies(x)
         if components < 1 or not kept.any():
             raise ValueError(f"nothing to project on: {components} components, {kept.sum()} columns that are not constant")
         x = x[:, kept]

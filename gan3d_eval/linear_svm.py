@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gan3d_eval.feature_metrics import varies
+
 __all__ = ["CS", "Products", "choose_c", "predict", "products"]
 
 CS = tuple(10.0**k for k in range(-2, 4))
@@ -30,7 +32,7 @@ def products(train: NDArray[np.floating], test: NDArray[np.floating]) -> tuple[P
     if not (np.isfinite(train).all() and np.isfinite(test).all()):
         raise ValueError("features hold NaN or infinity")
     mean, scale = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-    alive = scale > 1e-6 * np.maximum(np.abs(mean), 1e-6)  # float32 cannot tell less from a constant
+    alive = varies(train)
     if not alive.any():
         raise ValueError(f"all {train.shape[1]} features are constant on the training shapes")
     mean, scale = mean[alive].astype(np.float32), (scale[alive] * np.sqrt(alive.sum())).astype(np.float32)

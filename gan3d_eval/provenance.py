@@ -74,12 +74,12 @@ def central(again: NDArray[np.float64] | list[float], kind: str) -> dict[str, An
     return {"low": float(low), "high": float(high), "kind": kind}
 
 
-def wilson(k: int, n: int, level: float = 0.95) -> dict[str, Any]:
-    """Wilson's interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
+def wilson(k: int, n: int) -> dict[str, Any]:
+    """Wilson's 95 % interval of a share, k of n, as a result holds it; n at least 1, and its parts independent."""
     from scipy import stats
 
-    interval = stats.binomtest(k, n).proportion_ci(level, method="wilson")
-    return {"low": float(interval.low), "high": float(interval.high), "kind": f"{100 * level:g} % Wilson"}
+    interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    return {"low": float(interval.low), "high": float(interval.high), "kind": "95 % Wilson"}
 
 
 def new_run_id(category: str, recipe: str, seed: int | None) -> str:
