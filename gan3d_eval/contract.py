@@ -87,7 +87,7 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
     except ValueError as fault:
         raise Gan3dError(f"cannot be read: {fault}") from None
     if "step" not in table:
-        raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}")
+        raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}; move it away if it is no log")
     if checked and len(table):
         for column in table:
             number = pd.to_numeric(table[column], errors="coerce")

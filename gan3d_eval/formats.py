@@ -123,7 +123,8 @@ def only_grids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
     grids = [array for array in arrays.values() if array.ndim >= 3]
     if len(grids) != 1:
         held = ", ".join(f"{name} {array.shape}".strip() for name, array in arrays.items()) or "nothing"
-        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); expected exactly one")
+        hint = "expected one, or labelled ones in a file that is passed itself"
+        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); {hint}")
     return grids[0]
 
 

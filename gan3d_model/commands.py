@@ -246,10 +246,14 @@ def check_run(run_dir: Path) -> None:
 @click.command()
 @run_argument
 @reference_option
-@click.option("--parts", default="paths,arithmetic,dimensions,recovery,map", help="Which, with commas.")
+@click.option(
+    "--parts",
+    default="paths,arithmetic,dimensions,recovery,map",
+    help="Which, with commas; what an earlier call found of the others goes.",
+)
 @click.option("--recover", "n_recover", type=click.IntRange(min=2), default=16, help="Shapes of each set to look for.")
 @click.option(
-    "--shape", "shapes", type=PathArg, multiple=True, help="Look for these grids too (.mat .binvox .npy …); repeat for several."
+    "--shape", "shapes", type=PathArg, multiple=True, help="Look for these too (.off .mat .binvox .npy …); repeat for several."
 )
 @click.option("--up", type=click.Choice(["z", "y"]), default="z", help="Axis that is up in these files.")
 @threshold_option

@@ -49,7 +49,7 @@ class TrainConfig:
     """
 
     resolution: Resolution = setting(64, "voxels along each axis; by default the dataset's [paper: 64]")
-    base_channels: int = setting(64, "width of D's layer at half of 64³; every other width is a multiple [paper: 64]", 1, 1024)
+    base_channels: int = setting(64, "D's feature maps at 32³; twice as many at 16³, four times at 8³ … [paper: 64]", 1, 1024)
     latent_dim: int = setting(200, "dimension of z [paper: 200]", 1, 4096)
     inner_size: InnerSize = setting(4, "side of G's first map and D's last [paper: 4; slides' code at 32³: 2]")
     last_bias: bool = setting(False, "a bias in the last layer of G and of D [some ports; paper: none]")

@@ -255,7 +255,7 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
             raise CheckpointError(
                 f"{run.path} was imported without weights; import it anew, under another name, with --weights FILE"
             )
-        found = ", ".join(p.name for p in checkpoints) or "none; train --resume makes some"
+        found = ", ".join(p.name for p in checkpoints) or "none; train anew, or --resume what had only begun"
         raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
     try:
         content = read_checkpoint(path, device)

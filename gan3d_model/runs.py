@@ -70,9 +70,10 @@ def create_run(
 
 
 def config_of(run: RunDir) -> TrainConfig:
-    """What `run` was trained with; ConfigError if it was imported, and cannot be resumed."""
-    if run.meta["status"] == "imported":
-        raise ConfigError(f"{run.path} was imported: how it was trained is unknown, so it cannot be resumed; train a new run")
+    """What `run` was trained with; ConfigError if that is not known (of imported runs), and so it cannot be resumed."""
+    if (imported := run.meta["status"] == "imported") or not run.has("config.json"):
+        why = "was imported" if imported else "has no config.json"
+        raise ConfigError(f"{run.path} {why}: how it was trained is unknown, so it cannot be resumed; train a new run")
     return TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
 
 
@@ -88,7 +89,8 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
         raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
     done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
-    if not done and run.meta["status"] in {"finished", "interrupted"} and (log := run.metrics()) is not None and len(log):
+    log = run.metrics()  # a damaged one is refused before anything is changed
+    if not done and run.meta["status"] in {"finished", "interrupted"} and log is not None and len(log):
         raise ConfigError(f"{run.path} has no checkpoint any more to go on from; train a new run instead")
     steps = total_steps(config, len(shapes))
     if done > steps or (done == steps and run.meta["status"] == "finished"):

@@ -25,7 +25,7 @@ from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device
-from gan3d_model.config import Precision, TrainConfig
+from gan3d_model.config import TrainConfig
 from gan3d_model.detectors import Detectors, Failed, Watch, check_names
 from gan3d_model.device import advice, keep_memory, pick_device, runs_ahead, use_bfloat16
 from gan3d_model.losses import (
@@ -90,19 +90,19 @@ def train(
     place = check_start(config, shapes, device, stop_on, team)
     if config.precision == "auto":  # settled once: on whatever machine a run is resumed, it computes as it began
         began = (run.meta.get("computed") or {}).get("precision")
-        usual: Precision = "bfloat16" if use_bfloat16(config, place) else "float32"
-        config = dataclasses.replace(config, precision=began or usual)
+        config = dataclasses.replace(config, precision=began or ("bfloat16" if use_bfloat16(config, place) else "float32"))
     keep_memory()
     with hold_run(run) if team.leads else contextlib.nullcontext():
         try:
             if team.leads:
                 return _lead(config, shapes, run, place, say, stop_on, team, live)
             return _follow(config, shapes, run, place, stop_on, team)
+        except KeyboardInterrupt:  # while the evaluation set is drawn, or a second one
+            raise Interrupted(f"{run.path} was interrupted; go on with: {resumption(run)}") from None
         except torch.OutOfMemoryError:
-            smaller = max(2, config.batch_size // 2)
             raise Gan3dError(
                 f"{place} has not enough memory for batches of {config.batch_size} at {config.resolution}³; "
-                f"start again with --batch-size {smaller}"
+                f"start again with --batch-size {max(2, config.batch_size // 2)}"
             ) from None
 
 

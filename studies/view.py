@@ -80,5 +80,5 @@ def _caption(row: dict[str, Any], how: Voxelizer) -> str:
     leaks = ", leaks" if row["leaks"] else ""
     return (
         f"{kind} {how.resolution}³, {row['occupied']} voxels{leaks}\n"
-        f"{row['uncovered']:.2%} uncovered, {row['tunnels']} tunnels (twice as fine: {row['finer_tunnels']})"
+        f"{row['uncovered']:.2%} uncovered, tunnels: {row['tunnels']} (twice as fine: {row['finer_tunnels']})"
     )

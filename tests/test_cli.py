@@ -228,6 +228,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["describe", "DATA", "--out", "NEW"], 2, "has the suffix none; expected .png. See: main describe -h"),
     (["audit", "DATA", "--out", "table.txt"], 2, "table.txt has the suffix .txt; expected .csv. See: main audit -h"),
     (["report", "RUN", "--out", "page.pdf"], 2, "page.pdf has the suffix .pdf; expected .html"),
+    (["audit", "RUN"], 1, "it is a run: nn-check, compare and gallery take it"),
     (["view", "DATA"], 1, "it is a dataset: describe, audit and export take it"),
     (["import-run", "GRIDS", "NEW", "--array", "foo"], 1, "holds one array without a name; leave --array foo out"),
     (["train", "DATA", "--inner-size", "3"], 2, "'3' is not one of '2', '4'"),

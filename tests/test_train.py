@@ -22,6 +22,7 @@ from torch import nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
+from gan3d_model import train as module
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.features import discriminator_of
@@ -310,6 +311,37 @@ def test_resume_refuses_a_run_whose_checkpoints_are_gone_and_a_refusal_changes_n
     with pytest.raises(ConfigError, match="has no checkpoint any more"):
         check_resume(run_copy, more, sofas)
     check_resume(run_copy.update(status="running"), more, sofas)  # killed before its first: it begins anew
+
+
+@pytest.mark.parametrize(("name", "text", "line"), [
+    ("metrics.csv", "garbage\n", "no column 'step'; found garbage; move it away if it is no log"),
+    ("config.json", None, "has no config.json: how it was trained is unknown, so it cannot be resumed; train a new run"),
+])  # fmt: skip
+def test_what_is_damaged_is_said_before_a_resume_changes_anything(cli, dataset_dir, run_copy, name, text, line):
+    (run_copy.path / name).unlink()
+    if text:
+        (run_copy.path / name).write_text(text)
+    done = cli("train", dataset_dir, "--resume", run_copy.path, "--epochs", 3)
+    assert done.exit_code == 1
+    assert line in done.stderr
+    assert RunDir.open(run_copy.path).meta == run_copy.meta
+
+
+def test_whoever_interrupts_the_final_samples_is_told_how_to_go_on(cli, dataset_dir, tmp_path, monkeypatch):
+    def draw(players, run, name, *arguments, **options):
+        if name == "final":
+            raise KeyboardInterrupt
+        return drawn(players, run, name, *arguments, **options)
+
+    drawn = module.draw_samples
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "draw_samples", draw)
+        small = "--class sofa --base-channels 4 --latent-dim 8 --batch-size 8 --n-samples 8 --epochs 1 --device cpu".split()
+        done = cli("train", dataset_dir, *small, "--out", tmp_path / "run")
+    assert done.exit_code == 130
+    assert f"error: {tmp_path / 'run'} was interrupted; go on with: python cli.py train {dataset_dir} --resume" in done.stderr
+    assert cli("train", dataset_dir, "--resume", tmp_path / "run").exit_code == 0
+    assert RunDir.open(tmp_path / "run").meta["status"] == "finished"
 
 
 def test_two_trainings_never_share_a_run(run_copy, sofas, tiny):

@@ -24,6 +24,9 @@ from gan3d_model.data.meshes import MESH_SUFFIXES
 __all__ = ["SPLITS", "Item", "Source", "chunks", "read_item"]
 
 KINDS = {"meshes": MESH_SUFFIXES, "voxels": VOXEL_SUFFIXES}
+KNOWN = {
+    "dataset.json": "a dataset: describe, audit and export take it", "run.json": "a run: nn-check, compare and gallery take it",
+}  # fmt: skip
 SUFFIXES = MESH_SUFFIXES | VOXEL_SUFFIXES
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -92,9 +95,9 @@ class Source:
         if not items and not rejected:
             known = ", ".join(sorted(suffix for kind in kinds for suffix in KINDS[kind]))
             matching = f" that match {pattern!r}" if pattern != "*" else ""
-            hint = "; it holds voxels: prepare makes a dataset of them" if by_kind["voxels"] else ""
-            hint = "; it is a dataset: describe, audit and export take it" if (root / "dataset.json").is_file() else hint
-            raise VoxelError(f"{root} holds no {' or '.join(kinds)} ({known}){matching}{hint}")
+            hints = [f"; it is {what}" for mark, what in KNOWN.items() if (root / mark).is_file()]
+            hints += ["; it holds voxels: prepare makes a dataset of them"] if by_kind["voxels"] else []
+            raise VoxelError(f"{root} holds no {' or '.join(kinds)} ({known}){matching}{''.join(hints[:1])}")
         items.sort(key=lambda item: (item.label, SPLITS.index(item.split), item.name, item.path))
         return cls(root, items, rejected, kind, len(found) - len(by_kind[kind]))
 
