@@ -253,13 +253,15 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str],
             tour.absent[f"recovered_{name}"] = "all of the shapes drawn are empty"
             continue
         begin = nearest(some.packed, drawn.packed)[1][:, 0]
-        say(f"recovery of {len(some)} shapes ({name}) …")
+        left = f", {n - len(some)} empty left out" * (name == "samples" and len(some) < n)
+        say(f"recovery of {len(some)} shapes ({name}{left}) …")
         latents, found = tour.space.recover(some, pool[begin])
         before, overlaps[name] = iou(some.packed, drawn.packed[begin]), found
         tour.values[f"recovered_{name}"] = float(np.median(found))
         tour.values[f"nearest_sample_{name}"] = float(np.median(before))
-        again = np.median(random.choice(found, (BOOTSTRAP, len(some))), axis=1)
-        tour.intervals[f"recovered_{name}"] = central(again, f"95 % bootstrap over {len(some)} shapes")
+        if len(some) > 1:
+            again = np.median(random.choice(found, (BOOTSTRAP, len(some))), axis=1)
+            tour.intervals[f"recovered_{name}"] = central(again, f"95 % bootstrap over {len(some)} shapes")
         for label, after, start in zip(some.names, found, before, strict=True):
             tour.note("recovery", f"{name}:{label}", recovered=float(after), nearest_sample=float(start))
         first, color = range(min(8, len(some))), GENERATED if name == "samples" else REAL

@@ -112,7 +112,7 @@ def tally(run_dirs: tuple[Path, ...], responses: Path | None, folder: Path | Non
               help="Expected rate of another run in the same study.  [default: the rate is told from ½]")  # fmt: skip
 @click.option("--power", "wanted", type=click.FloatRange(0.5, 0.99), default=0.8, help="Chance to find the difference.")
 @click.option("-n", "--answers", type=click.IntRange(min=1), default=20,
-              help="Of a rater to shapes of one run: half of a yes-no study's, shared among its runs.")  # fmt: skip
+              help="Answers of each rater about each run; in a yes-no study half of all are about real shapes.")  # fmt: skip
 @click.option("--shapes", type=click.IntRange(min=2), default=100, help="Of each run.")
 @click.option("--rater-sd", type=click.FloatRange(0, 5), default=0.5, help="How raters differ: sd of log-odds (assumed).")
 @click.option("--shape-sd", type=click.FloatRange(0, 5), default=0.5, help="How shapes differ: sd of log-odds (assumed).")
