@@ -206,7 +206,7 @@ def _loop(
         right = team.sum(judged_right(logits_real, logits_fake))  # (2,)
 
         # The gate: D learns only while it is not too good already. A GPU need not wait to know: the optimiser does.
-        # Differs from paper: this batch counts, where the paper takes the accuracy of the one before (sec. 2).
+        # Differs from paper: this batch counts; the authors' release (main.lua) takes the accuracy of the one before.
         players.recent = torch.cat([players.recent, right.sum()[None]])[-config.gate_window :]
         opened = gate_is_open(players.recent, 2 * batch, config.gate)  # () bool
         if runs_ahead(device) or opened:
