@@ -85,7 +85,7 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
     except ValueError as fault:
-        raise Gan3dError(f"cannot be read: {fault}") from None
+        raise Gan3dError(f"cannot be read: {fault}; move it away if it is no log") from None
     if "step" not in table:
         raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}; move it away if it is no log")
     if checked and len(table):

@@ -6,10 +6,13 @@ shaded by ambient occlusion, which is what makes a seat, a leg and a gap readabl
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -122,34 +125,54 @@ def render(
     RenderError
         No off-screen rendering here.
     """
-    pyvista = _pyvista()
-    plotter = pyvista.Plotter(off_screen=True, window_size=(tile, tile), lighting="none")
-    images: list[NDArray[np.uint8]] = []
-    try:
+    with ctrl_c_afterwards():
+        pyvista = _pyvista()
+        plotter = pyvista.Plotter(off_screen=True, window_size=(tile, tile), lighting="none")
         plotter.set_background("white")
         plotter.enable_anti_aliasing("ssaa")
-        placed = 0
+    images: list[NDArray[np.uint8]] = []
+    placed = 0
+    try:
         for i, (shape, color) in enumerate(zip(shapes, colors, strict=True)):
-            d = shape.resolution if isinstance(shape, Surface) else shape.shape[0]
-            if d != placed:
-                _place_camera(pyvista, plotter, d)
-                placed = d
-            mesh = _polydata(pyvista, shape, color, look)
-            if mesh is None:
-                images.append(np.full((tile, tile, 4), [255, 255, 255, 0], np.uint8)[:, :, : 4 if transparent else 3])
-                continue
-            actor = plotter.add_mesh(
-                mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False,
-                show_edges=look == "edges", edge_color="white", edge_opacity=0.35, smooth_shading=look == "smooth",
-            )  # fmt: skip
-            if turns:
-                actor.origin, actor.orientation = (d / 2,) * 3, (0, 0, turns[i])
-                plotter.render()  # adding the mesh has drawn it already, as it stood
-            images.append(np.array(plotter.screenshot(return_img=True, transparent_background=transparent)))
-            plotter.remove_actor(actor, reset_camera=False, render=False)
+            with ctrl_c_afterwards():
+                d = shape.resolution if isinstance(shape, Surface) else shape.shape[0]
+                if d != placed:
+                    _place_camera(pyvista, plotter, d)
+                    placed = d
+                mesh = _polydata(pyvista, shape, color, look)
+                if mesh is None:
+                    images.append(np.full((tile, tile, 4), [255, 255, 255, 0], np.uint8)[:, :, : 4 if transparent else 3])
+                    continue
+                actor = plotter.add_mesh(
+                    mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False,
+                    show_edges=look == "edges", edge_color="white", edge_opacity=0.35, smooth_shading=look == "smooth",
+                )  # fmt: skip
+                if turns:
+                    actor.origin, actor.orientation = (d / 2,) * 3, (0, 0, turns[i])
+                    plotter.render()  # adding the mesh has drawn it already, as it stood
+                images.append(np.array(plotter.screenshot(return_img=True, transparent_background=transparent)))
+                plotter.remove_actor(actor, reset_camera=False, render=False)
     finally:
-        plotter.close()
+        with ctrl_c_afterwards():
+            plotter.close()
     return images
+
+
+@contextlib.contextmanager
+def ctrl_c_afterwards() -> Iterator[None]:
+    """Nothing in here is interrupted: ctrl-C is heard when it ends. VTK would print an error and draw nothing, or crash."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):  # or nobody is to hear it
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(signal.SIGINT, None)
 
 
 def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[float, ...], look: Look) -> Any:

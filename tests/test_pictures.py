@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import json
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from gan3d_eval.curves import curves, seconds_per_epoch
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
 from gan3d_eval.plotting import figure
-from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, voxel_faces
+from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, ctrl_c_afterwards, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
@@ -472,3 +473,24 @@ def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
     assert answers({}, True, "runs/a")[2]["answer"] == "Not asked yet"
+
+
+def test_ctrl_c_while_a_shape_is_drawn_is_heard_afterwards():
+    drawn = []
+
+    def draw():
+        with ctrl_c_afterwards():
+            signal.raise_signal(signal.SIGINT)
+            drawn.append("whole")
+        drawn.append("and on")
+
+    with pytest.raises(KeyboardInterrupt):
+        draw()
+    assert drawn == ["whole"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job of `&`
+    try:
+        draw()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert drawn == ["whole", "whole", "and on"]
+    assert signal.getsignal(signal.SIGINT) is before

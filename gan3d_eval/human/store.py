@@ -83,9 +83,10 @@ class Store:
         try:
             self.lock.acquire()
         except filelock.Timeout:
-            raise StudyError(
-                f"{path} is being served by another process; stop that one, or choose another file (--out)"
-            ) from None
+            why = "is being served by another process; stop that one, or"
+            if not Path(self.lock.lock_file).exists():  # nobody holds what cannot be made: a place like /proc
+                why = f"cannot be made, as no file can be written to {path.parent};"
+            raise StudyError(f"{path} {why} choose another file (--out)") from None
         try:
             self.database = self._open()
         except BaseException:
