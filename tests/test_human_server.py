@@ -271,7 +271,7 @@ def fuzzed(study, tmp_path_factory):
 @given(
     st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"]),
     st.sampled_from(["/", "/state", "/begin", "/answer", "/shape/0/0", "/example/0"])
-    | st.text(max_size=30).map(lambda t: "/" + t),
+    | st.text(max_size=30).map(lambda t: "/" + t.lstrip("/")),  # of `//::` the test client itself would make a host and a port
     st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()),
     st.sampled_from(["application/json", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=x"]),
     st.sampled_from(["", "right", "bad"]) | st.text(st.characters(min_codepoint=32, max_codepoint=126)),

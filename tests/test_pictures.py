@@ -484,13 +484,14 @@ def test_ctrl_c_while_a_shape_is_drawn_is_heard_afterwards():
             drawn.append("whole")
         drawn.append("and on")
 
-    with pytest.raises(KeyboardInterrupt):
-        draw()
-    assert drawn == ["whole"]
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job of `&`
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        with pytest.raises(KeyboardInterrupt):
+            draw()
+        assert drawn == ["whole"]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job of `&`
         draw()
+        assert drawn == ["whole", "whole", "and on"]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
-    assert drawn == ["whole", "whole", "and on"]
-    assert signal.getsignal(signal.SIGINT) is before
