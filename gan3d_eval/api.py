@@ -82,7 +82,7 @@ class Judgement:
                 lines += _line(result, key, label)
         lines += [f"{'comparison':40} none: {self.why_not}"] if self.why_not else []
         notes = [*self.notes, *self.novelty.notes, *(self.realism.notes if self.realism else [])]
-        return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+        return "\n".join([*lines, *(f"note: {note}" for note in dict.fromkeys(notes))])  # nn_check and compare share some
 
     def write(self, path: Path | str) -> RunDir:
         """Make a run directory with samples, results and figures, that `report` and every verb can read."""

@@ -61,7 +61,7 @@ FINDINGS = {
     "not compare with published ones",
 }
 STRAY = "Often a vertex that no face uses took part in the scaling; prepare them again from their meshes"
-BY_METHOD = "So {} scales; the exact method does not: prepare them again without --method"
+BY_METHOD = "So polygon2voxel scales; the exact method does not: prepare them again without --method"
 UNFIT = ("empty", "exact-leak", "label-conflict")
 LEAKS = ("exact-leak", "leak-other-label", "near-leak")
 UNITS = dict.fromkeys(LEAKS, "held-out shapes") | {"hub": "distinct shapes", "count-mismatch": "numbers of shapes"}
@@ -109,9 +109,8 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
         "solid": kinds["solid"], "surface": kinds["surface"], "thin": kinds["thin"],
     }  # fmt: skip
     empty = f" ({kinds['empty']} of them empty)" * bool(kinds["empty"])
-    texts: dict[str, Any] = {"near": near, "empty": empty, "scaled": STRAY}  # what the sentences name
-    if (method := (shapes.info.get("voxelizer") or {}).get("name")) == "polygon2voxel":
-        texts["scaled"] = BY_METHOD.format(method)
+    scaled = BY_METHOD if (shapes.info.get("voxelizer") or {}).get("name") == "polygon2voxel" else STRAY
+    texts: dict[str, Any] = {"near": near, "empty": empty, "scaled": scaled}  # what the sentences name
     absent: dict[str, str] = {}
     if (shapes.info.get("grid") or {}).get("fill") == "surface":
         absent["mixed-kinds"] = "all are made as surfaces: what is solid is so by its thickness"

@@ -286,8 +286,10 @@ def explore(
     run = RunDir.open(run_dir)
     refuse_closed(run_dir)
     train, test, suffix = shapes_beside(run, reference, classes)
-    readers = Readers(parse_grids, *mesh_reader(reference or (run.dataset_path() if train else None), run.resolution))
-    theirs = read_shapes(shapes, up, threshold, train, readers) if shapes else None
+    theirs = None
+    if shapes:
+        made_as = mesh_reader(reference or (run.dataset_path() if train else None), run.resolution)
+        theirs = read_shapes(shapes, up, threshold, train, Readers(parse_grids, *made_as))
     space, extractor = CheckpointSpace.open(run, step, seed, device), extractor_of(run, step, device)
     embed = Embedding.by(extractor) if extractor else None
     options |= {"theirs": theirs, "embed": embed, "seed": seed, "name": result_name(VERB, suffix)}

@@ -168,7 +168,7 @@ def _loop(
     """Play the game from step `first` on and return the last step. Read the comments alone and you have the algorithm."""
     G, D, config, device = players.generator, players.discriminator, players.config, players.device
     n, batch, read_every = len(shapes), config.batch_size, READ_EVERY if runs_ahead(device) else 1
-    steps, share, mirrored = total_steps(config, n), team.share(batch), max(0, shapes.axes.find("x"))
+    steps, share, x_axis = total_steps(config, n), team.share(batch), max(0, shapes.axes.find("x"))
     data = torch.from_numpy(np.array(shapes.packed)).to(device)  # (n, ⌈d³/8⌉) uint8: all shapes, still packed
     fixed = draw_latents(config, PROGRESS_SAMPLES, stream(config.seed, "fixed-samples"))
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
@@ -177,7 +177,7 @@ def _loop(
         return whole[share].to(device, non_blocking=True)
 
     def changed(grids: Tensor, name: str) -> Tensor:  # as D sees them at this step
-        return augment(grids, config, progress, stream(config.seed, name, step), share, mirrored) if augments(config) else grids
+        return augment(grids, config, progress, stream(config.seed, name, step), share, x_axis) if augments(config) else grids
 
     for step in range(first + 1, steps + 1):
         # Learning rates follow the schedule.
