@@ -279,7 +279,7 @@ def print_series(result: Any, rows: Any, path: Path, as_json: bool) -> None:
 def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) -> None:
     """Several runs in one table, and to OUT.csv and OUT.png."""
     from gan3d_eval.files import atomic_file
-    from gan3d_eval.leaderboard import draw, leaderboard, table
+    from gan3d_eval.leaderboard import draw, judges, leaderboard, table
 
     rows = leaderboard(results)
     if out:
@@ -291,3 +291,6 @@ def print_leaderboard(results: dict[str, Any], out: Path | None, as_json: bool) 
     click.echo(json.dumps(results, indent=2, ensure_ascii=False) if as_json else table(rows))
     if (groups := rows["protocol"].nunique()) > 1:
         say(f"note: {groups} protocols; values of different ones do not compare (other n, resolution or held-out shapes)")
+    if any(len(by) > 1 for by in judges(results).values()):
+        say("note: FD, KID and other measures of features are left out: not all runs were judged by the same discriminator; "
+            "--features-from RUN_DIR takes one for all")  # fmt: skip

@@ -16,7 +16,16 @@ import pandas as pd
 from gan3d_eval.plotting import GENERATED, REAL, figure
 from gan3d_eval.set_measures import FEATURE_MEASURES, MAIN, MAIN_FEATURES, TOLD, told_apart
 
-__all__ = ["draw", "leaderboard", "table"]
+__all__ = ["draw", "judges", "leaderboard", "table"]
+
+
+def judges(results: Mapping[str, dict[str, Any]]) -> dict[str, set[str]]:
+    """Whose features judged the runs of each protocol (of none: an empty name), from results of `compare`."""
+    found: dict[str, set[str]] = {}
+    for result in results.values():
+        protocol, _, by = result["protocol"].partition("+")
+        found.setdefault(protocol, set()).add(by)
+    return found
 
 
 def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
@@ -29,10 +38,7 @@ def leaderboard(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     results : dict
         Result of `compare` of each run, by the run's name.
     """
-    features: dict[str, set[str]] = {}
-    for result in results.values():
-        base, _, by = result["protocol"].partition("+")
-        features.setdefault(base, set()).add(by)
+    features = judges(results)
     told = {run: [result["values"].get(name) for name in TOLD] for run, result in results.items()}
     wide = pd.DataFrame(told, list(TOLD), dtype=np.float64).T
     rows = []

@@ -125,7 +125,7 @@ def nn_check(
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
     values, reason = _count(rows, null_kind, len(train), smallest)
-    values["repeats"] = int((gen.volume > 0).sum()) - len(np.unique(gen.packed[gen.volume > 0], axis=0))
+    values["repeats"] = len(full := gen.without_empty()) - len(full.distinct())
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}

@@ -271,8 +271,10 @@ def _pooled(grids: NDArray[Any]) -> NDArray[np.float32]:
     """Means over blocks of `(n, d, d, d)`, at least `POOLED` along each axis where there are so many voxels."""
     d = grids.shape[1]
     block = max((k for k in range(1, d + 1) if d % k == 0 and d // k >= POOLED), default=1)
-    m = d // block
-    return np.asarray(grids.reshape(-1, m, block, m, block, m, block).mean(axis=(2, 4, 6), dtype=np.float32))
+    counts = grids.astype(np.uint16)  # axis by axis, slices on slices: several times as fast as the mean over three axes
+    for axis in (1, 2, 3):
+        counts = sum(counts[(slice(None),) * axis + (slice(i, None, block),)] for i in range(block))  # type: ignore[assignment]
+    return np.asarray(counts / np.float32(block**3), np.float32)
 
 
 def _resampled(rows: NDArray[Any], seed: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from gan3d_eval.orientation import SOME, lies_otherwise
@@ -77,28 +77,44 @@ def statistics(shapes: VoxelSet, block: int = 64) -> pd.DataFrame:
     table = pd.DataFrame([_measure(grid) for grids in blocks for grid in grids])
     for i, (column, default) in enumerate((("name", ""), ("class", "shape"), ("split", "train"))):
         table.insert(i, column, shapes.table[column].astype(str).to_numpy() if column in shapes.table else default)
-    inside = table["interior"] + table["enclosed"]
-    thin = inside < INSIDE * (table["volume"] + table["enclosed"])
-    hollow = table["enclosed"] > table["interior"]
-    table["kind"] = np.select([table["volume"] == 0, thin, hollow], ["empty", "thin", "surface"], "solid")
+    table["kind"] = _kinds(table["volume"], table["enclosed"], table["interior"])
     return table
+
+
+def _kinds(volume: ArrayLike, enclosed: ArrayLike, interior: ArrayLike) -> NDArray[np.str_]:
+    """Which of `KINDS` shapes are that have so many voxels."""
+    volume, enclosed, interior = map(np.asarray, (volume, enclosed, interior))
+    thin = interior + enclosed < INSIDE * (volume + enclosed)
+    return np.select([volume == 0, thin, enclosed > interior], ["empty", "thin", "surface"], "solid")
+
+
+def _box(grid: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Where in its grid `(d, d, d) bool` a shape lies."""
+    return tuple(ndimage.find_objects(grid.view(np.uint8))[0]) if grid.any() else (slice(0, 0),) * 3
+
+
+def _insides(shape: NDArray[np.bool_]) -> tuple[int, int]:
+    """Voxels that a shape encloses, and its own inner ones; `shape` is cut out of its grid, so its border has outer ones."""
+    # Around the box lies one layer of outside: the empty voxels that it reaches are component 1, all others are enclosed.
+    hollows = ndimage.label(np.pad(~shape, 1, constant_values=True))[0]
+    inner = shape[1:-1, 1:-1, 1:-1].copy()
+    for axis in range(3):
+        for end in (slice(None, -2), slice(2, None)):
+            inner &= shape[tuple(end if a == axis else slice(1, -1) for a in range(3))]
+    return int(np.count_nonzero(hollows > 1)), int(np.count_nonzero(inner))
 
 
 def _measure(grid: NDArray[np.bool_]) -> dict[str, Any]:
     """Measure one shape, `(d, d, d) bool`, within its bounding box."""
-    box = ndimage.find_objects(grid.view(np.uint8))[0] if grid.any() else (slice(0, 0),) * 3
-    shape = grid[box]
+    shape = grid[box := _box(grid)]
     volume = int(np.count_nonzero(shape))
     labels, components = ndimage.label(shape)
-    # Around the box lies one layer of outside: the empty voxels that it reaches are component 1, all others are enclosed.
-    hollows = ndimage.label(np.pad(~shape, 1, constant_values=True))[0]
     row: dict[str, Any] = {"volume": volume}
     row |= {f"extent_{axis}": side for axis, side in zip("xyz", shape.shape, strict=True)}
     row["longest"] = max(shape.shape)
     for axis, side in zip("xyz", box, strict=True):
         row[f"offset_{axis}"] = (side.start + side.stop - len(grid)) / 2 if volume else np.nan
-    row["enclosed"] = int(np.count_nonzero(hollows > 1))
-    row["interior"] = int(np.count_nonzero(ndimage.binary_erosion(shape))) if volume else 0
+    row["enclosed"], row["interior"] = _insides(shape)
     row["components"] = components
     row["euler"] = _euler(shape)
     row["largest_share"] = np.bincount(labels.ravel())[1:].max() / volume if volume else np.nan
@@ -123,7 +139,9 @@ def other_kind(gen: VoxelSet, train: VoxelSet, seed: int) -> str:
     random, kinds = np.random.default_rng(seed), []
     for shapes in (gen, train):
         some = shapes.take(np.sort(random.permutation(len(shapes))[:KINDS_OF]))
-        kinds.append(statistics(some)["kind"].value_counts(normalize=True))
+        cut = [grid[_box(grid)] for grid in some.grids()]
+        of = _kinds([np.count_nonzero(shape) for shape in cut], *zip(*map(_insides, cut), strict=True))
+        kinds.append(pd.Series(of).value_counts(normalize=True))
     ours, theirs = (kind.index[0] for kind in kinds)
     if "empty" in {ours, theirs} or ours == theirs or min(kind.iloc[0] for kind in kinds) < MOSTLY:
         return ""

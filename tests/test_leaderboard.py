@@ -59,3 +59,16 @@ def test_the_command_prints_one_table_and_writes_it(cli, run_copy, tmp_path):
     assert set(pd.read_csv(tmp_path / "board.v2.csv")["run"]) == {str(run_copy.path), str(other)}
     assert (tmp_path / "board.v2.png").is_file()
     assert out_file(tmp_path / "board.csv", ".png") == tmp_path / "board.png"
+
+
+def test_features_that_are_left_out_are_named_with_what_brings_them_in(cli, run_copy):
+    other = shutil.copytree(run_copy.path, run_copy.path.parent / "other")
+    both = ("compare", run_copy.path, other, "--draws", 2)
+    assert "left out" not in cli(*both).stderr  # the same weights: one discriminator
+    shutil.rmtree(other / "checkpoints")
+    done = cli(*both)
+    assert "FD, KID and other measures of features are left out" in done.stderr
+    assert "kid" not in done.stdout
+    judged_by_one = cli(*both, "--features-from", run_copy.path)
+    assert "left out" not in judged_by_one.stderr
+    assert "kid" in judged_by_one.stdout

@@ -90,7 +90,9 @@ def test_two_processes_in_bfloat16_end_with_equal_weights(dataset_dir, tmp_path)
     two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, "sync-batch-norm", "bfloat16")
     assert two.returncode == 0, two.stderr
     for a, b in zip(*(torch.load(tmp_path / f"weights-2-{rank}.pt") for rank in (0, 1)), strict=True):
-        assert all(torch.equal(a[key], b[key]) and a[key].isfinite().all() for key in a)
+        for key in a:
+            assert a[key].isfinite().all(), key
+            assert torch.equal(a[key], b[key]), key
 
 
 @pytest.mark.parametrize("norm", ["no-norm", "sync-batch-norm"])

@@ -171,10 +171,10 @@ def _held_out(cases: Sequence[Case]) -> tuple[VoxelSet, int]:
         raise StudyError("no runs to study")
     leaked = np.any([real.stands_in(case.train) for case in cases], axis=0)
     fresh = real.take(~leaked)
-    _, once = np.unique(fresh.packed, axis=0, return_index=True)
+    once = fresh.distinct()
     if len(once) <= KINDS:
         raise StudyError(f"{len(once)} different held-out shapes stand in no training set; more than {KINDS} are needed")
-    return fresh.take(np.sort(once)), int(leaked.sum())
+    return fresh.take(once), int(leaked.sum())
 
 
 def _drawn(case: Case, shapes: int, random: np.random.Generator) -> tuple[VoxelSet, dict[str, Any]]:
