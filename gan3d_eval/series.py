@@ -102,11 +102,9 @@ def draw(rows: pd.DataFrame, over: str, path: Path, marks: Mapping[float, str]) 
                 axis.plot(rows[over], rows[f"{name}/real"], color=REAL, linestyle=":", marker="_", label="real shapes")
             for at, label in marks.items():
                 axis.axvline(at, color=REAL, alpha=0.35, linewidth=1)
-                axis.annotate(
-                    label, (at, 0.03), xycoords=("data", "axes fraction"), fontsize="x-small", rotation=90,
-                    bbox={"color": "white", "alpha": 0.8, "pad": 1},
-                )  # fmt: skip
+                if axis is axes[0]:  # 1-NNA leaves the lower half free
+                    axis.annotate(label, (at, 0.03), xycoords=("data", "axes fraction"), fontsize="x-small", rotation=90)
             axis.set_title(title, loc="left")
             axis.set_xlabel(over)
             axis.set_ylim(0, 1.05)
-        axes[0].legend(frameon=False, fontsize="small")
+        axes[1].legend(frameon=False, fontsize="small")
