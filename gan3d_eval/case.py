@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.run_dir import Result, RunDir, RunDirError
+from gan3d_eval.run_dir import Gan3dError, Result, RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Case", "check_novelty", "compare_sets", "open_case"]
@@ -36,11 +36,13 @@ class Case:
     sample_name: str | None = None
     classes: tuple[str, ...] = ()
     """Those of the dataset that were asked for."""
+    other_test: bool = False
+    """Whether `train` is the run's own, and `test` not what its own dataset holds out."""
 
     @property
     def suffix(self) -> str:
         """What a result's name ends with: nothing for the run's own data, else the dataset's name, and classes."""
-        return "" if self.own else "-".join([str(self.train.info["name"]), *self.classes])
+        return "" if self.own and not self.other_test else "-".join([str(self.train.info["name"]), *self.classes])
 
     @functools.cached_property
     def gen(self) -> VoxelSet:
@@ -67,13 +69,23 @@ def open_case(
     """
     run = RunDir.open(run_dir)
     train, test, own = run.training_set(reference, classes)
-    leaked = int(test.stands_in(train).sum()) if test is not None else 0
-    if test is not None and leaked > MOST_LEAKED * len(test) and not allow_leak:
+    if test is not None and not allow_leak and (leaked := int(test.stands_in(train).sum())) > MOST_LEAKED * len(test):
         raise RunDirError(
             f"{leaked} of {len(test)} held-out shapes of {train.info['name']} stand in its training set too; `prepare --fix "
             "dedupe` makes a dataset without them, --allow-leak judges this run with them left out"
         )
-    return Case(run, train, test, own, samples, tuple(classes))
+    return Case(run, train, test, own, samples, tuple(classes), own and reference is not None and _holds_out_other(run, test))
+
+
+def _holds_out_other(run: RunDir, test: VoxelSet | None) -> bool:
+    """Whether the run's own dataset is at hand, and holds out other shapes than `test`."""
+    if not run.finds_dataset():
+        return False
+    try:
+        own = run.training_set()[1]
+    except Gan3dError:  # it is no longer what it was
+        return True
+    return (own.sha256 if own else None) != (test.sha256 if test else None)
 
 
 def check_novelty(case: Case, say: Callable[[str], None], **options: Any) -> tuple[Result, Path]:

@@ -194,17 +194,17 @@ def refuse_runs(run_dirs: Sequence[Path], out: Path | None) -> None:
     if len({RunDir.open(run_dir).path.resolve() for run_dir in run_dirs}) < len(run_dirs):
         raise click.UsageError("a run is named twice")
     if out:
-        refuse_closed(out.parent)
+        refuse_closed(out.parent, "and --out names a place in it; give another")
 
 
 def shapes_beside(run: Any, reference: Path | None, classes: tuple[str, ...]) -> tuple[Any, Any, str]:
     """Training and held-out shapes to show beside a run's own, and `Case.suffix`; None where none are at hand, or named."""
-    from gan3d_eval.case import Case
+    from gan3d_eval.case import open_case
 
     if not (reference or classes or run.finds_dataset()):
         return None, None, ""
-    train, test, own = run.training_set(reference, classes)
-    return train, test, Case(run, train, test, own, None, classes).suffix
+    case = open_case(run.path, reference, allow_leak=True, classes=classes)
+    return case.train, case.test, case.suffix
 
 
 def out_file(out: Path, end: str) -> Path:

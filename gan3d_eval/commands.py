@@ -70,7 +70,7 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         verb.draw(rows, out_file(out, "-accuracy.png"))
         shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
-        say(f"written to {out_file(out, '.csv')} and {out_file(out, '-accuracy.png')}")
+        say(f"the whole table: {out_file(out, '.csv')}")
         click.echo(out_file(out, "-accuracy.png"))
     if shapes is not None:
         train, *_ = shapes_beside(runs[0], None, ())

@@ -28,7 +28,7 @@ from gan3d_eval.feature_metrics import COMPONENTS, Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir
 from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED_MEASURES, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
-from gan3d_eval.statistics import unlike
+from gan3d_eval.statistics import LEAKED, unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["FIRST", "SETS", "VERB", "compare", "draw"]
@@ -49,7 +49,6 @@ NOTES = [
     "A generator that copies its training set scores as `real` does: these measures cannot see copying; nn-check can.",
     "Values move with n: compare runs under the same protocol only.",
 ]
-LEAK = "Held-out shapes that stand in the training set too, and were left out: {}."
 OWN_FEATURES = "Features are of {}: values of runs that were judged by different features cannot be compared."
 
 
@@ -91,7 +90,7 @@ def compare(
     rows, intervals = _summary(measured, pools, n)
     every = {_key(row["set"], row["measure"]): float(row["value"]) for row in rows}
     features = f"+{embed.sha256[:8]}-pca{_components(n)}" if embed else ""  # leaderboard reads what stands before the +
-    notes = [*NOTES, *([LEAK.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
+    notes = [*NOTES, *([LEAKED.format(leaked)] if leaked else []), *([OWN_FEATURES.format(embed.name)] if embed else [])]
     notes += unlike(gen, train, seed)
     absent = {key: EMPTY for key, value in every.items() if not np.isfinite(value)}
     result = Result(

@@ -128,13 +128,13 @@ def refuse_target(path: Path, marker: str, force: bool) -> None:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
 
 
-def refuse_closed(folder: Path) -> None:
+def refuse_closed(folder: Path, way_out: str = "and what is made belongs there; take a copy of it") -> None:
     """Raise Gan3dError if nothing can be written into `folder`, which may not be there yet: before the work, not after it."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
         raise Gan3dError(f"{there} is a file, and no folder can be made there; choose another place")
     if not os.access(there, os.W_OK):
-        raise Gan3dError(f"{folder} cannot be written to, and what is made belongs there; take a copy of it")
+        raise Gan3dError(f"{there if there.name else there.absolute()} cannot be written to, {way_out}")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

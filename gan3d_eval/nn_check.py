@@ -36,7 +36,7 @@ from gan3d_eval.distances import Spread, in_process
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.run_dir import Result
-from gan3d_eval.statistics import unlike
+from gan3d_eval.statistics import LEAKED, unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["DISTANCES", "FIRST", "VERB", "nn_check", "why_failed"]
@@ -58,14 +58,11 @@ NOTES = ["A distance far above the null means unlike the data, which is as true 
 SOFT = "soft_l1 is of probabilities, which lie farther from every shape the less sure G is; it has no part in the verdict."
 OWN_FEATURES = "Features are of {}; they have no part in the verdict, because D was trained to see samples as far from data."
 EMPTY = "Empty shapes of the dataset, left out: {}; `prepare --fix drop-empty` removes them."
-LEAK = {
-    "held-out": "Held-out shapes that stand in the training set too: {}. They are no null and were left out, which makes the "
-    "check stricter.",
-    "left-out": "Training shapes that have a twin among the others: {}. They are no null and were left out.",
-}
-MOVED = "Held-out shapes that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
+NULL = {"held-out": "held-out shapes", "left-out": "training shapes"}
+LEAK = {"held-out": LEAKED, "left-out": "Training shapes that have a twin among the others, and were left out: {}."}
+MOVED = "{} that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
-TOO_SMALL = "Held-out shapes left out as too small to be judged (95 % of the training shapes are larger): {}."
+TOO_SMALL = "{} left out as too small to be judged (95 % of the training shapes are larger): {}."
 NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
 
 
@@ -152,11 +149,13 @@ def nn_check(
 def _left_out(train: VoxelSet, test: VoxelSet | None, null_kind: str, values: dict[str, Any]) -> list[str]:
     """Which samples are not judged, which shapes are no part of the null, and why."""
     empty = sum(s.info.get("empty_left_out", 0) for s in (train, test) if s is not None)
-    of_null = ((LEAK[null_kind], values["null_in_train"]), (TOO_SMALL, values["null_too_small"]), (EMPTY, empty))
+    who = NULL[null_kind].capitalize()
+    too_small = TOO_SMALL.format(who, values["null_too_small"])
+    of_null = ((LEAK[null_kind], values["null_in_train"]), (too_small, values["null_too_small"]), (EMPTY, empty))
     notes = [UNJUDGED.format(values["empty"], values["too_small"])] if values["empty"] + values["too_small"] else []
     notes += [*([] if test else [NO_TEST]), *(text.format(n) for text, n in of_null if n)]
     moved = {key.split("/")[-1]: n for key, n in values.items() if key.startswith("null_copies")}
-    return [*notes, MOVED.format(", ".join(f"{name} {n}" for name, n in moved.items()))] if moved else notes
+    return [*notes, MOVED.format(who, ", ".join(f"{name} {n}" for name, n in moved.items()))] if moved else notes
 
 
 def _protocol(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, null: str, searched: str, embed: Embedding | None) -> str:
@@ -197,7 +196,7 @@ def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) ->
     if not len(judged):
         return values, f"no sample has the volume of a training shape (at least {smallest:.0f} voxels)"
     values |= {"l1_share_median": float(judged["l1_share"].median()), "distinct_neighbours": judged["neighbour1_row"].nunique()}
-    return values, f"{usable} usable held-out shapes, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
+    return values, f"{usable} usable {NULL[null_kind]}, at least {MIN_NULL} are needed" if usable < MIN_NULL else ""
 
 
 def _leaks(values: dict[str, Any]) -> tuple[int, int]:
@@ -220,7 +219,7 @@ def _judge(
         if len(reference) < len(every):
             values[f"null_copies{end}"] = len(every) - len(reference)
         if len(reference) < MIN_NULL:
-            absent[f"a_far{end}"] = f"{len(reference)} held-out shapes are no moved copies; at least {MIN_NULL} are needed"
+            absent[f"a_far{end}"] = f"{len(reference)} {NULL[null_kind]} are no moved copies; at least {MIN_NULL} are needed"
             continue
         one = found[name] = calibrate(rows.loc[gen, name].to_numpy(np.float64), reference, bootstrap, seed)
         values |= {f"{key}{end}": value for key, value in one.values.items()}

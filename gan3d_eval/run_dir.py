@@ -19,14 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, METRICS, log_table, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_target, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_closed, refuse_target, write_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [
     "LOCK", "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "in_shell",
-    "new_run_id", "producer", "refuse_target", "software",
+    "new_run_id", "producer", "refuse_closed", "refuse_target", "software",
 ]  # fmt: skip
 
 FINAL, LOCK = "final", ".lock"

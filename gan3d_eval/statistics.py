@@ -16,7 +16,7 @@ from scipy import ndimage
 from gan3d_eval.orientation import SOME, lies_otherwise
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
-__all__ = ["KINDS", "other_kind", "statistics", "unlike"]
+__all__ = ["KINDS", "LEAKED", "other_kind", "statistics", "unlike"]
 
 KINDS = ("solid", "surface", "thin", "empty")
 KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind is looked at; share that makes a convention
@@ -24,6 +24,7 @@ OTHER_KIND = (
     "Samples are mostly {}, training shapes mostly {}, and distances then measure that: judge against a dataset made as "
     "the samples are (of meshes: prepare --surface), or fill the samples (scipy.ndimage.binary_fill_holes)."
 )
+LEAKED = "Held-out shapes that stand in the training set too, and were left out: {}."  # of every verb that needs unseen ones
 INSIDE = 0.05  # below this share of inside, a shape is too thin for solid and surface to differ
 
 

@@ -84,7 +84,8 @@ def binarize(array: ArrayLike, threshold: float = 0.5, where: str = "array") -> 
         if {low, high} <= set(pair) and np.isin(grids, pair).all():  # one value alone is an empty grid, or a full one
             return grids > 0
     raise VoxelError(
-        f"{where}: values in [{low:g}, {high:g}] are no occupancy; expected 0/1, 0/255, -1/+1 or probabilities in [0, 1]"
+        f"{where}: values in [{low:g}, {high:g}] are no occupancy; expected 0/1, 0/255, -1/+1, or "
+        "probabilities in [0, 1] (sigmoid of logits)"
     )
 
 

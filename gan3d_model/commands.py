@@ -76,7 +76,7 @@ def warn(shapes: Any, run: Any) -> None:
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
-@click.option("--stop-on", help="Failures that end the run, with commas: gate-deadlock, empty, collapsed …")
+@click.option("--stop-on", help="Failures that end the run, with commas (see below).")
 @click.option("--dry-run", is_flag=True, help="Print the settings that recipe and flags make, and stop.")
 @device_option
 def train(
@@ -86,6 +86,7 @@ def train(
     """Train on a dataset, and print the run directory. Settings come from the recipe, then from flags.
 
     --dry-run prints them all. Recipes: paper and slides as published, stable as it works, demo for toys.
+    --stop-on knows gate-deadlock, d-saturated, empty, cube-like, collapsed and diverged.
 
     \b
     RUN=$(python cli.py train datasets/mn10-32 --class sofa --resolution 32 --epochs 200)

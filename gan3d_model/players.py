@@ -260,6 +260,6 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
     try:
         content = read_checkpoint(path, device)
     except CheckpointError as fault:
-        others = ", ".join(str(int(p.stem)) for p in checkpoints if p != path) or "none"
+        others = ", ".join(str(int(p.stem)) for p in checkpoints if p != path) or "none to take instead"
         raise CheckpointError(f"{fault}; checkpoints of other steps: {others}") from None
     return content, TrainConfig.from_dict(content["config"], str(path)), path

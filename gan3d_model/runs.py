@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 
 from gan3d_eval import voxels
-from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, software
+from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, refuse_closed, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
@@ -107,6 +107,7 @@ def resumption(run: RunDir) -> str:
 @contextlib.contextmanager
 def hold_run(run: RunDir) -> Iterator[None]:
     """Hold the run's lock, which dies with the process: two trainings in one directory would spoil both."""
+    refuse_closed(run.path)
     try:
         with filelock.FileLock(run.path / LOCK, timeout=1):  # whoever looks holds it for a moment
             yield

@@ -66,7 +66,7 @@ def demo(category: str, **options: Any) -> None:
     from gan3d_eval.files import refuse_closed
     from studies.demo import demo as run
 
-    refuse_closed(options["out"])
+    refuse_closed(options["out"], "and what is made belongs there; give another --out")
     click.echo(run(category=category, command=sys.argv, say=say, **options))
 
 

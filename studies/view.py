@@ -61,7 +61,8 @@ def view(source: Path, hows: list[Voxelizer], n: int = 8, seed: int = 0) -> tupl
                 grid = made.grid.transpose(1, 0, 2) if how.method == "polygon2voxel" else made.grid
                 tiles.append((grid, _caption(row, how), GENERATED))
         except VoxelError as fault:
-            raise VoxelError(f"{source}, {item.path}: {fault}") from None
+            where = source if item.path == source.name else f"{source}, {item.path}"
+            raise VoxelError(f"{where}: {fault}") from None
     return pd.DataFrame(rows), tiles
 
 

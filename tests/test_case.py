@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -31,6 +32,16 @@ def test_leaks_are_refused_with_both_ways_out(run_copy, leaking):
         open_case(run_copy.path, leaking)
 
 
+def test_other_held_out_shapes_do_not_replace_what_was_said_with_the_run_s_own(run_copy, dataset_dir, tmp_path):
+    train = VoxelSet.open(dataset_dir).select([], "train")
+    train.info.pop("name")
+    train.write(tmp_path / "untested")
+    assert open_case(run_copy.path, tmp_path / "untested").suffix == "untested"
+    assert open_case(run_copy.path, shutil.copytree(dataset_dir, tmp_path / "copied")).suffix == ""
+    without = run_copy.update(dataset=run_copy.meta["dataset"] | {"path": "gone"})  # then it is taken for the run's own
+    assert open_case(without.path, tmp_path / "untested").suffix == ""
+
+
 def test_a_few_leaks_are_left_out_without_asking(run_copy):
     case = open_case(run_copy.path)
     assert case.test.stands_in(case.train).sum() == 1
@@ -48,7 +59,7 @@ def test_the_commands_take_the_switch(cli, run_copy, leaking):
         assert cli(verb, run_copy.path, "--reference", leaking).exit_code == 1
         done = cli(verb, run_copy.path, "--reference", leaking, "--allow-leak")
         assert done.exit_code == 0, done.output
-        assert (run_copy.path / "results" / f"{verb}.json").is_file()
+        assert (run_copy.path / "results" / f"{verb}-leaking.json").is_file()
 
 
 def test_where_no_shapes_are_called_test_those_called_val_are_held_out(run_copy, dataset_dir, tmp_path):

@@ -280,6 +280,20 @@ def test_results_that_cannot_be_written_are_refused_before_the_work(cli, run_cop
         )
 
 
+def test_places_that_are_closed_and_no_run_are_not_to_be_copied(cli, run_copy, dataset_dir, monkeypatch, tmp_path):
+    monkeypatch.setattr("os.access", lambda path, mode: path not in {tmp_path, run_copy.path})
+    other = shutil.copytree(run_copy.path, tmp_path / "other")
+    belongs = "cannot be written to, and what is made belongs there"
+    for arguments, said in (
+        (("demo", "--out", tmp_path / "new"), f"{tmp_path} {belongs}; give another --out"),
+        (("compare", run_copy.path, other, "--out", tmp_path / "b"), f"{tmp_path} cannot be written to, and --out names a place "
+         "in it; give another"),
+        (("train", dataset_dir, "--resume", run_copy.path, "--epochs", 9), f"{run_copy.path} {belongs}; take a copy of it"),
+    ):  # fmt: skip
+        done = cli(*arguments)
+        assert (done.exit_code, done.stderr) == (1, f"error: {said}\n")
+
+
 def test_a_group_or_the_program_alone_is_explained(cli):
     for arguments in ([], ["study"]):
         done = cli(*arguments)

@@ -227,7 +227,11 @@ def export(
         raise click.UsageError("--class is for datasets; a run's samples have no classes")
     shapes = RunDir.open(source).samples(samples) if is_run else VoxelSet.open(source).select(list(classes))
     shapes = shapes.take(range(len(shapes))[:n_samples])
-    paths = verb(shapes, folder, **how)
+    try:
+        paths = verb(shapes, folder, **how)
+    except KeyboardInterrupt:
+        say(f"a part of the files is in {folder}; the same command with --force writes all of them")
+        raise
     skipped = (
         f"; {len(shapes) - len(paths)} empty shapes have no mesh" if how["kind"] != "npz" and len(paths) < len(shapes) else ""
     )
