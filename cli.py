@@ -53,7 +53,8 @@ def main() -> None:
     \b
     Start here:   python cli.py demo
     Your data:    python cli.py prepare ModelNet10.zip datasets/mn10 --resolution 32
-                  RUN=$(python cli.py train datasets/mn10 --class sofa --recipe stable --base-channels 16 --epochs 59)
+                  RUN=$(python cli.py train datasets/mn10 --class sofa \\
+                        --recipe stable --base-channels 16 --epochs 59)
     Judge it:     python cli.py nn-check $RUN && python cli.py report $RUN
     """
 
@@ -246,10 +247,7 @@ def classify_features(run_dir: Path, dataset: Path | None, curve: bool, seed: in
 
 
 def feature_sources(run: Any, shapes: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """D's features of `shapes`, written to RUN_DIR/features, and the controls: name → function that makes both splits'.
-
-    And how D's are made.
-    """
+    """D's features of `shapes`, written to RUN_DIR, and controls, each a function of both splits; and how D's are made."""
     from gan3d_eval.cache import NO_CACHE, Cache
     from gan3d_eval.cells import pooled
     from gan3d_eval.embedding import Embedding

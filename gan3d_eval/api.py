@@ -31,6 +31,7 @@ __all__ = ["Grids", "Judgement", "judge"]
 
 Grids: TypeAlias = "VoxelSet | NDArray[np.generic] | Path | str"
 """A `VoxelSet`; an array `(n, d, d, d)` in any encoding that `import-run` knows; a file of such; a dataset directory."""
+NO_TEST = "no held-out shapes were given: name them as `test` (a dataset directory twice, for either split)"
 SHOWN = {
     "exact_copies": "exact copies",
     "flagged_share": "share flagged, L1 (5 % expected)",
@@ -132,9 +133,10 @@ def judge(
     unseen = None if test is None else _set(test, "test", threshold).without_empty()
     samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
     novelty, rows = nn_check(known, unseen, samples, seed=seed, embed=features)
-    realism, measures, why_not = None, None, ""
+    realism, measures, why_not = None, None, NO_TEST if unseen is None else ""
     try:
-        realism, measures = compare(known, unseen, samples, seed=seed, embed=features)
+        if unseen is not None:
+            realism, measures = compare(known, unseen, samples, seed=seed, embed=features)
     except VoxelError as fault:
         why_not = str(fault)
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes)

@@ -95,7 +95,8 @@ class Cli(click.Group):
             code, reason = 1, "out of memory"
         except KeyboardInterrupt:
             code, reason = 130, "interrupted"
-        say(f"error: {reason}")
+        if code != 130 or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which are all interrupted, one says it
+            say(f"error: {reason}")
         return ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -32,7 +32,7 @@ TEXTS_OF_DATASET = ("name", "path", "split", "sha256")
 def meta_faults(meta: Mapping[str, Any]) -> list[str]:
     """What is wrong with a `run.json` (rule 2): format, missing keys, status, types, resolution."""
     if meta.get("format") != FORMAT:
-        return [f"has format {meta.get('format')!r}; this version reads {FORMAT}"]
+        return [f"has format {meta.get('format')!r}; this version reads {FORMAT}; another release of gan3d may read it"]
     faults = [f"lacks {', '.join(missing)}"] if (missing := sorted(RUN_KEYS - set(meta))) else []
     if meta.get("status", "running") not in STATUSES:
         faults.append(f"has status {meta['status']!r}; expected one of {', '.join(STATUSES)}")

@@ -267,7 +267,7 @@ def _recovery(tour: _Tour, n: int, theirs: VoxelSet | None, say: Callable[[str],
         first, color = range(min(8, len(some))), GENERATED if name == "samples" else REAL
         tiles: list[Tile] = [(grid, label, color) for grid, label in zip(some.grids(first), some.names, strict=False)]
         tiles += [(grid, f"IoU {found[i]:.2f}", GENERATED) for i, grid in enumerate(tour.shapes(latents[: len(first)]).grids())]
-        title = f"Looked for in the latent space: {name}"
+        title = f"Looked for in the latent space: {'samples drawn for it' if name == 'samples' else name}"
         tour.draw(f"recovery-{name}", tiles, title, len(first), "Below each shape the nearest that G was found to make.")
     if {"train", "test"} <= set(overlaps):
         ours, other = overlaps["train"], overlaps["test"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.files import atomic_file
+from gan3d_eval.files import atomic_file, refuse_ours
 from gan3d_eval.formats import VoxelError, write_binvox, write_mat
 from gan3d_eval.render import voxel_faces
 from gan3d_eval.voxels import VoxelSet
@@ -43,14 +43,13 @@ def export(
 
     Raises
     ------
-    VoxelError
+    Gan3dError
         A file is there and not `force`, no such format, `folder` is a dataset or a run, or all shapes are empty.
     """
     if kind not in FORMATS or surface not in SURFACES:
         raise VoxelError(f"no format {kind} {surface}; there are {', '.join(FORMATS)}; {' and '.join(SURFACES)}")
     paths = _paths(shapes, folder, kind)
-    if any((folder / mark).is_file() for mark in ("dataset.json", "run.json")):
-        raise VoxelError(f"{folder} is a dataset or a run; export to a folder of its own")
+    refuse_ours(folder)
     if (taken := [path for path in paths if path.exists()]) and not force:
         raise VoxelError(f"{taken[0]} already exists; choose another folder, or pass --force to replace it")
     if kind == "npz":

@@ -36,6 +36,7 @@ __all__ = [
     "in_shell",
     "read_json",
     "refuse_closed",
+    "refuse_ours",
     "refuse_target",
     "row_hashes",
     "safe_name",
@@ -126,6 +127,12 @@ def refuse_target(path: Path, marker: str, force: bool) -> None:
         raise Gan3dError(f"{path} already exists, and holds no {marker}, so it is something else; choose another name")
     if path.exists() and not force:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
+
+
+def refuse_ours(folder: Path) -> None:
+    """Raise Gan3dError if `folder` is a dataset or a run, in which other files have no place."""
+    if any((folder / mark).is_file() for mark in ("dataset.json", "run.json")):
+        raise Gan3dError(f"{folder} is a dataset or a run; choose a folder of its own")
 
 
 def refuse_closed(folder: Path, way_out: str = "and what is made belongs there; take a copy of it") -> None:

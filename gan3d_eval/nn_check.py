@@ -63,7 +63,7 @@ LEAK = {"held-out": LEAKED, "left-out": "Training shapes that have a twin among 
 MOVED = "{} that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
 TOO_SMALL = "{} left out as too small to be judged (95 % of the training shapes are larger): {}."
-NO_TEST = "No held-out shapes are there: the null is of training shapes, each against the others."
+NO_TEST = "No held-out shapes are at hand: the null is of training shapes, each against the others."
 
 
 def nn_check(

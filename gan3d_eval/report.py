@@ -178,7 +178,7 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
         )
     if "flagged_share" in novelty:
         cards.append((percent(novelty["flagged_share"], 1), "nearer to training than 95 % of held-out shapes (5 % expected)"))
-        cards.append((f"{novelty['a_far']:.2f}", "A: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
+        cards.append((f"{novelty['a_far']:.2f}", "A under L1: 0.5 as far as held-out shapes, 0 copies, 1 unlike the data"))
     if "one_nna_l1/real" in real:
         both = " and ".join(f"{real[f'one_nna_{kind}_l1']:.2f}" for kind in ("gen", "ref"))
         theirs = " and ".join(f"{real[f'one_nna_{kind}_l1/real']:.2f}" for kind in ("gen", "ref"))

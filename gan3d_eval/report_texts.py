@@ -215,7 +215,7 @@ CAPTIONS = {
     "morph": "Round trip through four samples",
     "arithmetic": "A − B + C: what two groups differ in, added to other samples",
     "dimensions": "One z at a time",
-    "recovery-samples": "G's own samples, looked for in its latent space",
+    "recovery-samples": "Samples drawn for this (not those above), looked for in G's latent space",
     "recovery-train": "Training shapes, looked for in the latent space",
     "recovery-test": "Held-out shapes, looked for in the latent space",
     "recovery-theirs": "Your shapes, looked for in the latent space",

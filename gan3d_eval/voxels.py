@@ -160,7 +160,7 @@ class VoxelSet:
         except VoxelError as fault:
             raise VoxelError(f"{fault}; prepare it again") from None
         if info.get("format") != DATASET_FORMAT:
-            raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}; this version reads {DATASET_FORMAT}")
+            raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}, not {DATASET_FORMAT}; prepare it anew")
         try:
             packed = np.lib.format.open_memmap(path / "voxels.npy", mode="r")  # np.load would take an .npz as well
             table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})

@@ -50,9 +50,9 @@ class CheckpointSpace:
         return latents
 
     def shapes(self, latents: NDArray[np.float32]) -> VoxelSet:
-        """What G makes of latents `(n, z)`, at threshold 0.5."""
+        """What G makes of latents `(n, z)`, at threshold 0.5; not called as the samples of the run are, which are others."""
         occupancy = generate(self.generator, torch.from_numpy(latents), self.resolution)["occupancy"]
-        return VoxelSet.from_packed(occupancy, self.resolution, [f"sample-{i:04d}" for i in range(len(occupancy))])
+        return VoxelSet.from_packed(occupancy, self.resolution, [f"drawn-{i:04d}" for i in range(len(occupancy))])
 
     def recover(
         self, shapes: VoxelSet, start: NDArray[np.float32], steps: int = STEPS, lr: float = LR

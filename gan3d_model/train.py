@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -133,7 +132,7 @@ def _lead(
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         progress = Progress(say, live)
         watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
-        with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals() as stopped:
+        with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals(say) as stopped:
             ledger = Ledger(config, len(shapes), first, watch, log, board, progress)
             steps = _loop(players, shapes, run, first, ledger, stopped, team)
         progress.end()
@@ -157,7 +156,7 @@ def _follow(
     first = players.restore(run)
     watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
     watch.detectors.fired = [failure["name"] for failure in run.meta.get("failures", []) if failure["step"] <= first]
-    with _stop_signals() as stopped:
+    with _stop_signals(lambda line: None) as stopped:
         _loop(players, shapes, run, first, Ledger(config, len(shapes), first, watch), stopped, team)
     return run
 
@@ -276,7 +275,7 @@ def _due(step: int, steps: int, n: int, batch: int, every: int) -> bool:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def _stop_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a question the loop asks; a second SIGINT interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -287,7 +286,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(OSError):  # nobody listens any more
-            print("stopping, after a checkpoint; once more to stop at once", file=sys.stderr)
+            say("stopping, after a checkpoint; once more to stop at once")
 
     asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup asked for it

@@ -72,7 +72,7 @@ NOTES = "Sand: mesh. Blue: voxels. Same camera. Uncovered: surface in empty voxe
 def draw(out: Path, tiles: list[Tile], n_hows: int) -> None:
     """Draw what `view` found under `n_hows` voxelisers to the PNG `out`; RenderError without off-screen rendering."""
     columns = (1 + n_hows) * (2 if n_hows < 3 and len(tiles) > 1 + n_hows else 1)
-    sheet(out, tiles, "Meshes and their voxels", columns, tile=300, notes=NOTES)
+    sheet(out, tiles, "Meshes and their voxels", columns, tile=350, notes=NOTES)
 
 
 def _caption(row: dict[str, Any], how: Voxelizer) -> str:

@@ -294,6 +294,22 @@ def test_places_that_are_closed_and_no_run_are_not_to_be_copied(cli, run_copy, d
         assert (done.exit_code, done.stderr) == (1, f"error: {said}\n")
 
 
+def test_of_processes_that_are_interrupted_together_the_first_says_it(cli, run_copy, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gan3d_eval.run_dir.RunDir.open", interrupted)
+    for rank, said in (("0", "error: interrupted\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)  # as torchrun does
+        done = cli("curves", run_copy.path)
+        assert (done.exit_code, done.stderr) == (130, said)
+
+
+def test_meshes_are_not_written_into_a_dataset(cli, dataset_dir):
+    done = cli("synthetic", dataset_dir)
+    assert (done.exit_code, done.stderr) == (1, f"error: {dataset_dir} is a dataset or a run; choose a folder of its own\n")
+
+
 def test_a_group_or_the_program_alone_is_explained(cli):
     for arguments in ([], ["study"]):
         done = cli(*arguments)

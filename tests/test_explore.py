@@ -168,7 +168,9 @@ def test_parts_that_are_not_asked_for_leave_no_stale_picture(cli, run_copy: RunD
 
 
 def test_without_a_dataset_what_needs_it_is_absent_with_a_reason(run_copy: RunDir, little):
-    result, _ = explore(run_copy, CheckpointSpace.open(run_copy), None, None, ("paths", "recovery", "map"), n_recover=2)
+    result, rows = explore(run_copy, CheckpointSpace.open(run_copy), None, None, ("paths", "recovery", "map"), n_recover=2)
+    looked_for = rows.loc[rows["part"] == "recovery", "item"]
+    assert looked_for.str.match("samples:drawn-[0-9]{4}").all()  # the run's samples are others, and called otherwise
     assert {"jaccard_midway", "recovered_train", "recovered_test", "map"} <= set(result.absent)
     assert "--reference" in result.absent["map"]
     assert "recovered_samples" in result.values

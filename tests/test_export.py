@@ -8,6 +8,7 @@ import scipy.io
 import trimesh
 
 from gan3d_eval.export import export, marching_cubes
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 from gan3d_model.data.prepare import prepare
 from gan3d_model.data.voxelize import Voxelizer
@@ -87,7 +88,7 @@ def test_empty_shapes_have_no_mesh_and_stop_no_other(tmp_path):
 
 
 def test_a_dataset_is_not_exported_into_itself(dataset_dir):
-    with pytest.raises(VoxelError, match="is a dataset or a run"):
+    with pytest.raises(Gan3dError, match="is a dataset or a run"):
         export(VoxelSet.open(dataset_dir), dataset_dir, "mat", force=True)
 
 

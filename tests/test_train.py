@@ -433,7 +433,7 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(run_co
 def test_signals_that_the_caller_ignores_stay_ignored():
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with _stop_signals() as stopped:
+        with _stop_signals(print) as stopped:
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGTERM)
             assert stopped()
@@ -609,7 +609,7 @@ def stop_after(steps):
     """A stand-in for the signals: the loop is asked to stop after so many steps."""
 
     @contextlib.contextmanager
-    def signals():
+    def signals(say):
         count = iter(range(steps))
         yield lambda: next(count, None) is None
 

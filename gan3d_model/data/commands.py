@@ -59,8 +59,10 @@ def voxelizer(options: dict[str, Any]) -> Any:
 @force_option
 def synthetic(mesh_dir: Path, classes: tuple[str, ...], n_train: int, n_test: int, seed: int, force: bool) -> None:
     """Write procedural furniture as .off meshes. They lie below MESH_DIR in ModelNet's layout."""
+    from gan3d_eval.files import refuse_ours
     from gan3d_model.data.synthetic import CLASSES, write_furniture
 
+    refuse_ours(mesh_dir)
     n = write_furniture(mesh_dir, list(classes) or list(CLASSES), n_train, n_test, seed, force)
     say(f"wrote {n} meshes")
     click.echo(mesh_dir)
