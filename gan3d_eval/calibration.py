@@ -92,24 +92,30 @@ class Calibrated:
     q: Distances
 
 
-def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int) -> Calibrated:
-    """Set the samples' distances against the null's; neither may be empty. `bootstrap` resamples of both, at least 1."""
+def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int, same: NDArray[np.intp] | None = None) -> Calibrated:
+    """Set the samples' distances against the null's; neither may be empty. `bootstrap` resamples of both, at least 1.
+
+    `same` numbers the samples' shapes: those with one number are one shape, and one piece of evidence. A generator that always
+    makes the same shape has an A that is as good as drawn by lot, however many samples are taken.
+    """
+    _, first, back, weight = np.unique(np.arange(len(gen)) if same is None else same, True, True, True)
     p = p_values(gen, null)
-    q: Distances = stats.false_discovery_control(p)
+    q: Distances = stats.false_discovery_control(p[first])[back]
     far, z = mann_whitney(gen, null)
-    again = _resampled(gen, null, bootstrap, np.random.default_rng(seed))
-    flagged = int((p <= ALPHA).sum())
+    again = _resampled(gen[first], weight, null, bootstrap, np.random.default_rng(seed))
+    flagged, distinct = int((p <= ALPHA).sum()), len(first)
+    least = min(distinct, len(null))
     values: dict[str, float | int] = {
         "median": float(np.median(gen)), "null_median": float(np.median(null)), "n_null": len(null), "a_far": far, "z_u": z,
         "flagged": flagged, "flagged_share": flagged / len(gen), "significant": int((q <= ALPHA).sum()),
     }  # fmt: skip
-    low, high = _around(again, 0.05, min(len(gen), len(null)))
+    low, high = _around(again, 0.05, least)
     intervals: dict[str, dict[str, Any]] = {
         "a_far": {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"},
-        "flagged_share": wilson(flagged, len(gen)),
+        "flagged_share": wilson(round(flagged / len(gen) * distinct), distinct),
     }
-    limits = _around(again, 0.01, min(len(gen), len(null)))
-    return Calibrated(values, intervals, limits, by_chance(flagged, len(gen), len(null)), p, q)
+    by_lot = by_chance(int((p[first] <= ALPHA).sum()), distinct, len(null))
+    return Calibrated(values, intervals, _around(again, 0.01, least), by_lot, p, q)
 
 
 def by_chance(flagged: int, n: int, n_null: int) -> float:
@@ -133,13 +139,15 @@ def _around(again: Distances, alpha: float, n: int) -> tuple[float, float]:
     return min(float(low), least), max(float(high), 1 - least)
 
 
-def _resampled(gen: Distances, null: Distances, times: int, random: np.random.Generator) -> Distances:
+def _resampled(gen: Distances, weight: NDArray[np.intp], null: Distances, times: int, random: np.random.Generator) -> Distances:
     """A of `times` resamples of both sets, `(times,)`: with wins[i, j] = [gen_i > null_j] + ½ [=] it is linear in each
-    set's counts, so that all resamples are one matrix product.
+    set's counts, so that all resamples are one matrix product. A shape that is drawn brings all its samples, `weight`.
     """
     wins = (gen[:, None] > null).astype(np.float32) + 0.5 * (gen[:, None] == null).astype(np.float32)
     counts = [random.multinomial(n, np.full(n, 1 / n), times).astype(np.float32) for n in wins.shape]
-    again: Distances = np.einsum("bj,bj->b", counts[0] @ wins, counts[1], dtype=np.float64) / wins.size
+    drawn = counts[0] * weight.astype(np.float32)
+    won = np.einsum("bj,bj->b", drawn @ wins, counts[1], dtype=np.float64)
+    again: Distances = won / (drawn.sum(axis=1, dtype=np.float64) * len(null))
     return again
 
 
@@ -186,5 +194,5 @@ def verdict(found: dict[str, Calibrated], n: int, exact: int, leaks: tuple[int, 
             f"under {', '.join(unlike)} samples are unlike the data (A up to {worst:.2f}): new, or just bad"
         ]
     if wide := [name for name, one in found.items() if one.far[0] <= MEDIUM]:
-        return "undecided", [f"too few shapes: under {', '.join(wide)} a medium effect cannot be excluded"]
+        return "undecided", [f"too few different shapes: under {', '.join(wide)} a medium effect cannot be excluded"]
     return "no-evidence-of-copying", ["no distance finds samples nearer to training shapes than held-out ones are"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.contract import METRICS, RUN_KEYS, meta_faults, result_faults
+from gan3d_eval.contract import METRICS, RUN_KEYS, lost_rows, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, read_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError
@@ -94,8 +94,10 @@ def _meta(run: RunDir) -> Iterator[str]:
 
 def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -> Iterator[str]:
     values = run.config() if run.has("config.json") else {}
-    if values and read and (run.meta["producer"] or {}).get("name") == "gan3d":
+    if run.has("config.json") and read and (run.meta["producer"] or {}).get("name") == "gan3d":
         read(values, "config.json")
+        if values.get("resolution") != run.resolution:
+            yield f"config.json: resolution is {values.get('resolution')}, in run.json {run.resolution}"
     for key, value in values.items():
         if not isinstance(value, str | int | float | bool | None):
             yield f"config.json: {key} is a {type(value).__name__}, expected a number or a string"
@@ -112,6 +114,8 @@ def _metrics(run: RunDir) -> Iterator[str]:
             yield f"metrics.csv: column {column} is not numeric"
     if (pd.api.types.is_numeric_dtype(log["step"]) and not log["step"].is_monotonic_increasing) or not log["step"].is_unique:
         yield "metrics.csv: step does not increase"
+    elif fault := lost_rows(log, run.meta, run.checkpoints()):
+        yield f"metrics.csv {fault}"
 
 
 def _samples(run: RunDir) -> Iterator[str]:

@@ -82,7 +82,7 @@ class Cli(click.Group):
         except click.exceptions.NoArgsIsHelpError:  # a group alone prints its help
             raise
         except click.UsageError as fault:
-            said = fault.format_message().rstrip(".")
+            said = " ".join(fault.format_message().split()).rstrip(".")
             code, reason = 2, f"{said}{'' if said.endswith('?') else '.'} See: {(fault.ctx or ctx).command_path} -h"
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gan3d_eval.files import Gan3dError
 
-__all__ = ["FORMAT", "METRICS", "RUN_KEYS", "log_table", "meta_faults", "result_faults"]
+__all__ = ["FORMAT", "METRICS", "RUN_KEYS", "log_table", "lost_rows", "meta_faults", "result_faults"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
@@ -96,3 +97,11 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
                 at = int(bad.argmax())
                 raise Gan3dError(f"line {at + 2}: {column} is {table[column][at]!s:.40}, expected a number; delete that line")
     return table
+
+
+def lost_rows(log: pd.DataFrame, meta: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
+    """That a log ends before the newest checkpoint does, whose step it was told first; empty if not, and of imported runs."""
+    last, newest = log["step"].max() if len(log) else 0, int(checkpoints[-1].stem) if checkpoints else 0
+    if meta.get("status") == "imported" or last >= newest:
+        return ""
+    return f"ends at step {last:.0f}, and the newest checkpoint is of step {newest}: later rows are lost"

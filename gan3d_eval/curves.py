@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from gan3d_eval.contract import lost_rows
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
 
@@ -60,7 +61,8 @@ def curves(run: RunDir) -> Result:
     gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
-    return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, absent=absent, started=started)
+    notes = [f"metrics.csv {fault}"] if (fault := lost_rows(log, run.meta, run.checkpoints())) else []
+    return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, notes, absent, started=started)
 
 
 def seconds_per_epoch(log: pd.DataFrame) -> float | None:

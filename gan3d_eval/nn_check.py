@@ -62,6 +62,7 @@ NULL = {"held-out": "held-out shapes", "left-out": "training shapes"}
 LEAK = {"held-out": LEAKED, "left-out": "Training shapes that have a twin among the others, and were left out: {}."}
 MOVED = "{} that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
+REPEAT = "Samples repeat: the {} that are judged are {} different shapes, and as so many do they count where chance is weighed."
 TOO_SMALL = "{} left out as too small to be judged (95 % of the training shapes are larger): {}."
 NO_TEST = "No held-out shapes are at hand: the null is of training shapes, each against the others."
 
@@ -121,8 +122,7 @@ def nn_check(
     search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache, spread), next(iter(sets))
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
-    values, reason = _count(rows, null_kind, len(train), smallest)
-    values["repeats"] = len(full := gen.without_empty()) - len(full.distinct())
+    values, reason = _count(rows, null_kind, len(train), smallest, same := gen.firsts())
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
@@ -131,7 +131,7 @@ def nn_check(
         copies = copied(values["n"], values["exact_copies"], _leaks(values))
         values["verdict"] = "copying" if copies else "undecided" if values["n_judged"] else "far-from-data"
         reason = "; ".join([*copies, reason])
-    why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed)
+    why = reason or _judge(rows, null_kind, values, intervals, absent, bootstrap, seed, same)
     more, missing = authentic(rows, null_kind, train, {"generated": gen} | sets, seed, raw_why or reason)
     values, absent = values | more, absent | missing
     values = {key: values[key] for key in ("verdict", *values)}  # the answer first
@@ -153,6 +153,8 @@ def _left_out(train: VoxelSet, test: VoxelSet | None, null_kind: str, values: di
     too_small = TOO_SMALL.format(who, values["null_too_small"])
     of_null = ((LEAK[null_kind], values["null_in_train"]), (too_small, values["null_too_small"]), (EMPTY, empty))
     notes = [UNJUDGED.format(values["empty"], values["too_small"])] if values["empty"] + values["too_small"] else []
+    if values["n_distinct"] < values["n_judged"] / 2:
+        notes.append(REPEAT.format(values["n_judged"], values["n_distinct"]))
     notes += [*([] if test else [NO_TEST]), *(text.format(n) for text, n in of_null if n)]
     moved = {key.split("/")[-1]: n for key, n in values.items() if key.startswith("null_copies")}
     return [*notes, MOVED.format(who, ", ".join(f"{name} {n}" for name, n in moved.items()))] if moved else notes
@@ -181,15 +183,20 @@ def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: 
     return rows
 
 
-def _count(rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float) -> tuple[dict[str, Any], str]:
-    """What was searched and found, and why the samples cannot be calibrated; empty if they can."""
+def _count(
+    rows: pd.DataFrame, null_kind: str, n_train: int, smallest: float, same: NDArray[np.intp]
+) -> tuple[dict[str, Any], str]:
+    """What was searched and found, and why the samples cannot be calibrated; empty if they can. `same`: as for `_judge`."""
     generated, null = rows[rows["set"] == "generated"], rows[rows["set"] == null_kind]
     judged, usable = generated[generated["status"] == "ok"], int((null["status"] == "ok").sum())
+    full = (generated["volume"] > 0).to_numpy()
     values: dict[str, Any] = {
-        "n": len(generated), "n_judged": len(judged), "n_train": n_train, "n_null": usable, "null": null_kind,
+        "n": len(generated), "n_judged": len(judged), "n_distinct": len(np.unique(same[judged.index])),
+        "n_train": n_train, "n_null": usable, "null": null_kind,
         "empty": int((generated["status"] == "empty").sum()), "too_small": int((generated["status"] == "too-small").sum()),
         "smallest_volume": smallest,
         "exact_copies": int(((generated["l1"] == 0) & (generated["volume"] > 0)).sum()),
+        "repeats": int(full.sum()) - len(np.unique(same[full])),
         "null_in_train": int((null["status"] == "in-train").sum()),
         "null_too_small": int((null["status"] == "too-small").sum()),
     }  # fmt: skip
@@ -206,9 +213,12 @@ def _leaks(values: dict[str, Any]) -> tuple[int, int]:
 
 def _judge(
     rows: pd.DataFrame, null_kind: str, values: dict[str, Any], intervals: dict[str, Any], absent: dict[str, str],
-    bootstrap: int, seed: int,
+    bootstrap: int, seed: int, same: NDArray[np.intp],
 ) -> str:  # fmt: skip
-    """Calibrate under every distance that was searched: values, intervals, p; return the verdict with its reasons."""
+    """Calibrate under every distance that was searched: values, intervals, p; return the verdict with its reasons.
+
+    `same` is the row of the first sample that equals each (`VoxelSet.firsts`).
+    """
     ok = rows["status"] == "ok"
     gen, null = rows.index[ok & (rows["set"] == "generated")], rows.index[ok & (rows["set"] == null_kind)]
     found: dict[str, Calibrated] = {}
@@ -221,7 +231,7 @@ def _judge(
         if len(reference) < MIN_NULL:
             absent[f"a_far{end}"] = f"{len(reference)} {NULL[null_kind]} are no moved copies; at least {MIN_NULL} are needed"
             continue
-        one = found[name] = calibrate(rows.loc[gen, name].to_numpy(np.float64), reference, bootstrap, seed)
+        one = found[name] = calibrate(rows.loc[gen, name].to_numpy(np.float64), reference, bootstrap, seed, same[gen])
         values |= {f"{key}{end}": value for key, value in one.values.items()}
         intervals |= {f"{key}{end}": interval for key, interval in one.intervals.items()}
         rows.loc[gen, "p" if name == "l1" else f"p_{name}"] = one.p

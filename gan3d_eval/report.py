@@ -59,15 +59,17 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     results = run.results(refused)
     shapes = _kept(lambda: turned(run, results), refused)
     _kept(run.metrics, refused)
+    made = {result["verb"] for result in results.values()}
+    parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
+    sections = [_section(run, results, refused, *part) for part in parts]
     for reason in refused:
         say(f"warning: left out: {reason}")
-    made = {result["verb"] for result in results.values()}
     return {
         "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(results),
         "answers": answers(results, bool(run.checkpoints()), in_shell(run.path), _of_one_class(run)),
         "failures": failures(run.meta), "refused": refused,
         "shapes": shapes, "provenance": _provenance(run),
-        "sections": [_section(run, results, *part) for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made],
+        "sections": sections,
     }  # fmt: skip
 
 
@@ -90,10 +92,14 @@ def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
         return None
 
 
-def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder: str, about: str) -> dict[str, Any]:
+def _section(
+    run: RunDir, results: dict[str, Any], refused: list[str], verb: str, title: str, folder: str, about: str
+) -> dict[str, Any]:
     """A section: its results and pictures, or the command that makes them."""
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
-    pictures = [path for path in run.pictures(folder) if folder == verb or path.stem.startswith(verb)]
+    pictures = [
+        path for path in run.pictures(folder) if (folder == verb or path.stem.startswith(verb)) and _whole(path, refused)
+    ]
     captions = {path: _caption(path.stem, verb, mine) for path in pictures}
     order = {text: at for at, text in enumerate(CAPTIONS.values())}
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
@@ -110,6 +116,16 @@ def _section(run: RunDir, results: dict[str, Any], verb: str, title: str, folder
             for path in pictures
         ],
     }  # fmt: skip
+
+
+def _whole(picture: Path, refused: list[str]) -> bool:
+    """Whether a picture begins as its kind does; if not, that is among `refused`: it would be a hole in the page."""
+    begins = {".png": b"\x89PNG", ".gif": b"GIF8"}.get(picture.suffix)
+    with picture.open("rb") as file:
+        if begins is None or file.read(4) == begins:
+            return True
+    refused.append(f"{picture} is no picture; make it again")
+    return False
 
 
 def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:

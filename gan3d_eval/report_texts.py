@@ -48,6 +48,7 @@ OPTIONAL = ("classify-features", "history", "threshold-sweep", "explore", "human
 LABELS = {
     "n": "Samples",
     "n_judged": "Samples judged",
+    "n_distinct": "… different shapes among them",
     "n_train": "Training shapes",
     "n_null": "Held-out shapes in the null",
     "null": "Null",

@@ -266,10 +266,10 @@ class VoxelSet:
         known = set(row_hashes(other.packed))
         return np.array([digest in known for digest in row_hashes(self.packed)], np.bool_)
 
-    def distinct(self) -> NDArray[np.intp]:
-        """Rows of the shapes that equal no earlier one, voxel for voxel, ascending."""
-        first = {digest: row for row, digest in reversed(list(enumerate(row_hashes(self.packed))))}
-        return np.sort(np.fromiter(first.values(), np.intp))
+    def firsts(self) -> NDArray[np.intp]:
+        """For each shape the row of the first one that equals it, voxel for voxel: `(n,)`."""
+        known: dict[bytes, int] = {}
+        return np.array([known.setdefault(digest, row) for row, digest in enumerate(row_hashes(self.packed))], np.intp)
 
     def apart_from(self, other: VoxelSet) -> VoxelSet | None:
         """The shapes that do not stand in `other` too; None where none is left."""

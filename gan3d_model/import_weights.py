@@ -120,6 +120,14 @@ def read_weights(
     Gan3dError
         A file that cannot be read, and WeightsError for a network that ours cannot compute.
     """
+    notes: list[str] = []
+    used, step = newest(files)
+    if named:
+        used = list(files)
+    elif len(used) < len(files):
+        notes.append(f"weights are those of step {step}; {len(files) - len(used)} files of other steps were passed over")
+    chains, said, record = _chains(used)
+    notes += said
     if resolution is None:
         raise WeightsError(
             "weights do not say what resolution they make (the same layers make 64³ from 4³, or 32³ from 2³): "
@@ -129,14 +137,6 @@ def read_weights(
         raise WeightsError(
             f"our networks make {', '.join(f'{r}³' for r in RESOLUTIONS)}; weights for {resolution}³ cannot be used"
         )
-    notes: list[str] = []
-    used, step = newest(files)
-    if named:
-        used = list(files)
-    elif len(used) < len(files):
-        notes.append(f"weights are those of step {step}; {len(files) - len(used)} files of other steps were passed over")
-    chains, said, record = _chains(used)
-    notes += said
     if output == "tanh" and "discriminator" in chains:
         if len(chains) == 1:
             raise WeightsError(TANH)

@@ -22,6 +22,7 @@ from gan3d_eval.calibration import (
 )
 from gan3d_eval.canaries import CANARIES, COPIES, canaries
 from gan3d_eval.cells import cells
+from gan3d_eval.provenance import wilson
 from gan3d_eval.voxels import VoxelSet
 
 
@@ -29,6 +30,34 @@ def judged(gen, null, n=None, exact=0, leaks=(0, 86), seed=0):
     return verdict({"l1": calibrate(np.asarray(gen, float), np.asarray(null, float), 200, seed)}, n or len(gen), exact, leaks)[
         0
     ]
+
+
+def test_a_shape_that_is_made_again_and_again_is_one_piece_of_evidence():
+    """A generator that has collapsed to one shape has an A of any value: of a hundred such, 44 would be called copying."""
+    null, gen = np.arange(100.0), np.full(1000, 10.5)
+    same = np.zeros(1000, np.intp)
+    once = calibrate(gen, null, 200, 0, same)
+    assert once.values["a_far"] == calibrate(gen, null, 200, 0).values["a_far"] == 0.11
+    assert once.far == (0.005, 0.995)
+    assert verdict({"l1": once}, 1000, 0, (0, 100))[0] == "undecided"
+    assert verdict({"l1": calibrate(gen, null, 200, 0)}, 1000, 0, (0, 100))[0] == "copying"
+    nearest = calibrate(np.full(1000, -1.0), np.arange(50.0), 200, 0, same)  # of all, which is 1 in 51 by chance
+    assert nearest.flagged_p == pytest.approx(2 / 51)  # two of 51 ranks have p ≤ 0.05
+    assert nearest.intervals["flagged_share"] == wilson(1, 1)
+
+
+def test_repeats_weigh_as_often_as_they_stand_and_without_any_nothing_changes():
+    random = np.random.default_rng(0)
+    gen, null = random.normal(size=40), random.normal(size=50)
+    one, other = (calibrate(gen, null, 300, 0, same) for same in (None, np.arange(40) + 7))
+    assert (one.values, one.intervals, one.far) == (other.values, other.intervals, other.far)
+    thrice = calibrate(np.repeat(gen, 3), null, 300, 0, np.repeat(np.arange(40), 3))
+    assert thrice.far == pytest.approx(one.far)
+    assert np.array_equal(thrice.q, np.repeat(one.q, 3))
+    far, which = gen.max(), gen.argmax()
+    heavy = calibrate(np.r_[gen, np.full(200, far)], null, 300, 0, np.r_[np.arange(40), np.full(200, which)])
+    assert heavy.values["a_far"] == pytest.approx((40 * one.values["a_far"] + 200 * (far > null).mean()) / 240)
+    assert heavy.far[1] - heavy.far[0] > 2 * (one.far[1] - one.far[0])  # most of it is one shape
 
 
 def test_p_values_count_the_null_and_themselves():
@@ -63,7 +92,7 @@ def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged_p=0.4, q=(0.9,), others=0):
     ({"a": 0.64, "far": (0.51, 0.8)}, "far-from-data: under l1 .*A up to 0.64"),
     ({"a": 0.63, "far": (0.51, 0.8)}, "no-evidence"),
     ({"a": 0.64, "far": (0.50, 0.8)}, "no-evidence"),
-    ({"far": (0.36, 0.7)}, "undecided: too few shapes: under l1"),
+    ({"far": (0.36, 0.7)}, "undecided: too few different shapes: under l1"),
     ({"far": (0.37, 0.7)}, "no-evidence"),
 ])  # fmt: skip
 def test_each_side_of_every_line_of_the_verdict(what, answer):
@@ -96,7 +125,7 @@ def test_the_interval_of_a_by_hand():
     assert calibrate(np.ones(30), np.full(20, 2.0), 50, 0).far == (0.0, pytest.approx(1 - 0.005 ** (1 / 20)))
     random = np.random.default_rng(0)
     gen, null = random.normal(0, 1, 400), random.normal(0, 1, 300)
-    again = _resampled(gen, null, 200, np.random.default_rng(3))
+    again = _resampled(gen, np.ones(400, np.intp), null, 200, np.random.default_rng(3))
     found = calibrate(gen, null, 200, 3)
     interval = found.intervals["a_far"]
     assert (interval["low"], interval["high"]) == tuple(np.quantile(again, [0.025, 0.975]))

@@ -80,4 +80,4 @@ def test_shapes_stand_in_a_set_voxel_for_voxel():
     assert np.array_equal(one.apart_from(other).grids(), grids[:2])
     assert one.apart_from(one) is None
     assert other.take([2, 3]).apart_from(one).names == other.names[2:]
-    assert one.take([2, 0, 2, 3, 0]).distinct().tolist() == [0, 1, 3]
+    assert one.take([2, 0, 2, 3, 0]).firsts().tolist() == [0, 1, 0, 3, 1]

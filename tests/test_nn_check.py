@@ -282,3 +282,15 @@ def test_the_raw_check_needs_no_network_and_leaves_the_whole_one_alone(cli, run_
     raw = run_copy.results()["nn-check-raw"]
     assert raw["verb"] == "nn-check"
     assert "a_far/feature" in raw["absent"]
+
+
+def test_a_generator_that_always_makes_one_shape_is_no_copier_by_lot(box_sets):
+    """Solid cubes, peeled, lay nearer to one block-like monitor than most held-out monitors do."""
+    train, test, _ = box_sets
+    result, _ = nn_check(train, test, VoxelSet.from_grids(np.ones((100, *train.grids([0])[0].shape), np.bool_)))
+    assert (result.values["n_judged"], result.values["n_distinct"], result.values["repeats"]) == (100, 1, 99)
+    limits = [limits for key, limits in result.intervals.items() if key.startswith("a_far")]
+    assert len(limits) == 5
+    assert all(limit["low"] < 0.5 < limit["high"] for limit in limits)
+    assert result.values["verdict"] == "undecided"
+    assert "Samples repeat: the 100 that are judged are 1 different shapes" in " ".join(result.notes)

@@ -256,6 +256,16 @@ def test_a_broken_result_is_left_out_of_the_report_with_its_reason(run_copy, cli
         RunDir.open(run_copy.path).results()
 
 
+def test_a_damaged_picture_is_left_out_of_the_report(run_copy, cli):
+    assert cli("curves", run_copy.path).exit_code == 0
+    whole = cli("report", run_copy.path)
+    assert whole.stderr == ""
+    (run_copy.path / "figures/curves.png").write_text("x")
+    done = cli("report", run_copy.path)
+    assert done.exit_code == 0
+    assert done.stderr == f"warning: left out: {run_copy.path}/figures/curves.png is no picture; make it again\n"
+
+
 def test_a_damaged_log_and_damaged_samples_are_left_out_of_the_report_with_their_reasons(run_copy, cli):
     assert cli("nn-check", run_copy.path, "--raw").exit_code == cli("curves", run_copy.path).exit_code == 0
     with (run_copy.path / "metrics.csv").open("a") as file:

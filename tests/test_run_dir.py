@@ -111,6 +111,20 @@ def test_rule_3_a_misspelled_key_is_listed_of_our_own_runs_and_allowed_to_others
     assert cli("check-run", run_copy.path).exit_code == 0
 
 
+def test_rule_3_a_config_without_its_settings_is_seen(run_copy):
+    run_copy.write_config({})
+    assert check_run(run_copy.path, lambda values, where: None) == [(3, "config.json: resolution is None, in run.json 16")]
+
+
+def test_rule_4_a_log_that_lost_its_end_is_seen_and_said(run_copy, cli):
+    log = run_copy.path / "metrics.csv"
+    log.write_text("\n".join(log.read_text().splitlines()[:3]) + "\n")
+    step = int(run_copy.checkpoints()[-1].stem)
+    lost = f"metrics.csv ends at step 2, and the newest checkpoint is of step {step}: later rows are lost"
+    assert check_run(run_copy.path) == [(4, lost)]
+    assert f"note: {lost}" in cli("curves", run_copy.path).stderr
+
+
 def test_rule_4_a_row_being_written_is_ignored_and_a_broken_log_seen(run):
     row = dict.fromkeys(METRICS, 1.0)
     with run.metrics_log() as log:

@@ -171,7 +171,7 @@ def _held_out(cases: Sequence[Case]) -> tuple[VoxelSet, int]:
         raise StudyError("no runs to study")
     leaked = np.any([real.stands_in(case.train) for case in cases], axis=0)
     fresh = real.take(~leaked)
-    once = fresh.distinct()
+    once = np.unique(fresh.firsts())
     if len(once) <= KINDS:
         raise StudyError(f"{len(once)} different held-out shapes stand in no training set; more than {KINDS} are needed")
     return fresh.take(once), int(leaked.sum())
