@@ -62,7 +62,7 @@ NULL = {"held-out": "held-out shapes", "left-out": "training shapes"}
 LEAK = {"held-out": LEAKED, "left-out": "Training shapes that have a twin among the others, and were left out: {}."}
 MOVED = "{} that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
-REPEAT = "Samples repeat: the {} that are judged are {} different shapes, and as so many do they count where chance is weighed."
+REPEAT = "Samples repeat. Of {} that are judged so many are different shapes, and count as such where chance is weighed: {}."
 TOO_SMALL = "{} left out as too small to be judged (95 % of the training shapes are larger): {}."
 NO_TEST = "No held-out shapes are at hand: the null is of training shapes, each against the others."
 
