@@ -293,4 +293,7 @@ def test_a_generator_that_always_makes_one_shape_is_no_copier_by_lot(box_sets):
     assert len(limits) == 5
     assert all(limit["low"] < 0.5 < limit["high"] for limit in limits)
     assert result.values["verdict"] == "undecided"
-    assert "Samples repeat. Of 100 that are judged so many are different shapes, and count as such where chance is weighed: 1." in " ".join(result.notes)
+    assert (
+        "Samples repeat. Of 100 that are judged so many are different shapes, and count as such where chance is weighed: 1."
+        in " ".join(result.notes)
+    )
