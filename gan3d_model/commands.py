@@ -76,7 +76,7 @@ def warn(shapes: Any, run: Any) -> None:
 @click.option("--runs", type=PathArg, help="Folder in which the run directory is made.  [default: runs]")
 @click.option("--out", type=PathArg, help="The run directory itself, instead of RUNS/<run_id>.")
 @click.option("--resume", "run_dir", type=PathArg, help="Go on with this run from its newest checkpoint.")
-@click.option("--stop-on", help="Failures that end the run, with commas (see below).")
+@click.option("--stop-on", help="Failures that end the run, with commas; see above.")
 @click.option("--dry-run", is_flag=True, help="Print the settings that recipe and flags make, and stop.")
 @device_option
 def train(
