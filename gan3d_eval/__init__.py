@@ -19,6 +19,10 @@ __all__ = ["Judgement", "__version__", "judge"]
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     """`judge` and `Judgement`, whose imports take a second, when they are first asked for."""
     if name in {"judge", "Judgement"}:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -77,7 +78,9 @@ class Judgement:
 
     def __str__(self) -> str:
         """The verdict, the main values with their intervals, and what was found with them."""
+        known, unseen = self.novelty.inputs["train"], self.novelty.inputs["test"]
         lines = [f"{'verdict':40} {self.verdict}"]
+        lines += [f"{'beside training, held-out shapes':40} {known['n']}, {unseen['n'] if unseen else 'none'}"]
         for result, names in ((self.novelty, SHOWN), (self.realism, MEASURES)):
             for key, label in names.items() if result else ():
                 lines += _line(result, key, label)
@@ -98,7 +101,7 @@ class Judgement:
 
 def judge(
     train: Grids, test: Grids | None, gen: Grids, *, threshold: float = 0.5, axes: str | None = None, seed: int = 0,
-    features: Embedding | None = None,
+    features: Embedding | None = None, classes: Sequence[str] = (),
 ) -> Judgement:  # fmt: skip
     """Judge generated shapes: are they copies of `train`, and are they like `test`?
 
@@ -115,8 +118,12 @@ def judge(
         Probabilities above it are occupied.
     axes : str, optional
         How `gen` lies beside `train`: `xyz` as it does, `xz-y`, … If None that is found from the shapes, and said.
+    seed : int
+        Of all draws.
     features : Embedding, optional
         A network's features, for further measures (`gan3d_eval.embedding`).
+    classes : sequence of str, optional
+        Of dataset directories: those that the generator was trained on. None takes all.
 
     Returns
     -------
@@ -127,10 +134,10 @@ def judge(
     Gan3dError
         Grids of different resolutions, that are none, or that are all empty where they should be training shapes.
     """
-    known = _set(train, "train", threshold).without_empty()
+    known = _set(train, "train", threshold, classes).without_empty()
     if not len(known):
         raise VoxelError("the training shapes are all empty; nothing can be judged against them")
-    unseen = None if test is None else _set(test, "test", threshold).without_empty()
+    unseen = None if test is None else _set(test, "test", threshold, classes).without_empty()
     samples, notes = _laid(_set(gen, "test", threshold), known, axes, seed)
     novelty, rows = nn_check(known, unseen, samples, seed=seed, embed=features)
     realism, measures, why_not = None, None, NO_TEST if unseen is None else ""
@@ -142,7 +149,7 @@ def judge(
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes)
 
 
-def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
+def _set(grids: Grids, split: str, threshold: float, classes: Sequence[str] = ()) -> VoxelSet:
     """Grids in any of the forms that are taken."""
     if isinstance(grids, VoxelSet):
         return grids
@@ -150,7 +157,7 @@ def _set(grids: Grids, split: str, threshold: float) -> VoxelSet:
         path = Path(grids)
         if (path / "dataset.json").is_file():
             shapes = VoxelSet.open(path)
-            return shapes.select([], shapes.held_out if split == "test" else split)
+            return shapes.select(classes, shapes.held_out if split == "test" else split)
         found = gather(path, threshold=threshold, axes="xyz").shapes
         if found is None:
             raise RunDirError(f"{path} holds no shapes")
@@ -166,7 +173,8 @@ def _laid(samples: VoxelSet, train: VoxelSet, axes: str | None, seed: int) -> tu
     lie = given(axes, None) if axes else by_training_set(samples.grids(slice(SOME)), train, seed)
     if not lie.decided:
         return samples, [
-            f"whether the samples lie as the training set does is not known: {lie.evidence}; are they of one kind?"
+            f"whether the samples lie as the training set does is not known: {lie.evidence}; they are judged as they "
+            "lie. `axes` says it; or are they of other `classes`?"
         ]
     if lie.pose == AS_THEY_LIE:
         return samples, []

@@ -115,7 +115,7 @@ def compare_sets(case: Case, say: Callable[[str], None], **options: Any) -> tupl
     """Is it real? `compare` with its options; writes result, rows and figure."""
     from gan3d_eval.compare import compare, draw
 
-    say(f"comparing {len(case.gen):,} samples, real shapes, their mean and noise with held-out shapes …")
+    say(f"{case.run.path}: comparing {len(case.gen):,} samples, real shapes, their mean and noise with held-out shapes …")
     result, rows = compare(case.train, case.test, case.gen, **options)
     path = case.run.write_result(result, rows, case.suffix)
     draw(case.run, rows, path.stem)

@@ -105,7 +105,9 @@ def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -
 
 def _metrics(run: RunDir) -> Iterator[str]:
     log = run.metrics(checked=False)
+    lost = lost_rows(log, run.meta, run.checkpoints())
     if log is None:
+        yield from [lost] if lost else []
         return
     if unknown := sorted(set(log.columns) - set(METRICS)):
         yield f"metrics.csv has unknown columns {', '.join(unknown)}"
@@ -114,8 +116,8 @@ def _metrics(run: RunDir) -> Iterator[str]:
             yield f"metrics.csv: column {column} is not numeric"
     if (pd.api.types.is_numeric_dtype(log["step"]) and not log["step"].is_monotonic_increasing) or not log["step"].is_unique:
         yield "metrics.csv: step does not increase"
-    elif fault := lost_rows(log, run.meta, run.checkpoints()):
-        yield f"metrics.csv {fault}"
+    elif lost:
+        yield lost
 
 
 def _samples(run: RunDir) -> Iterator[str]:

@@ -99,9 +99,11 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
     return table
 
 
-def lost_rows(log: pd.DataFrame, meta: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
-    """That a log ends before the newest checkpoint does, whose step it was told first; empty if not, and of imported runs."""
-    last, newest = log["step"].max() if len(log) else 0, int(checkpoints[-1].stem) if checkpoints else 0
-    if meta.get("status") == "imported" or last >= newest:
+def lost_rows(log: pd.DataFrame | None, meta: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
+    """How many rows a log of ours lacks, which has one for every step up to the newest checkpoint's; empty of others' runs."""
+    if (meta.get("producer") or {}).get("name") != "gan3d" or meta.get("status") == "imported":
         return ""
-    return f"ends at step {last:.0f}, and the newest checkpoint is of step {newest}: later rows are lost"
+    steps = set() if log is None else set(pd.to_numeric(log["step"], errors="coerce").dropna())
+    newest = max([*(int(path.stem) for path in checkpoints), *steps], default=0)
+    missing = newest - len(steps)
+    return f"metrics.csv has {len(steps)} of the {newest:.0f} rows of this training, the others are lost" if missing > 0 else ""

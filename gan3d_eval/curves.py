@@ -61,7 +61,7 @@ def curves(run: RunDir) -> Result:
     gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
-    notes = [f"metrics.csv {fault}"] if (fault := lost_rows(log, run.meta, run.checkpoints())) else []
+    notes = [lost] if (lost := lost_rows(log, run.meta, run.checkpoints())) else []
     return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, notes, absent, started=started)
 
 

@@ -205,7 +205,7 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
         _take_log(entry, found, kind, alone)
     elif kind == "mesh":
         if readers.mesh is None:
-            raise VoxelError("is a mesh; import-run makes voxels of it, as many as --dataset has or --resolution says")
+            raise VoxelError("is a mesh; import-run makes voxels of it, with --dataset or --resolution")
         found.keep(entry.name, readers.mesh(entry.read(MOST_MESH), PurePosixPath(entry.name).suffix.lower())[None])
         found.meshes += 1
     elif alone:

@@ -67,7 +67,7 @@ def table(rows: pd.DataFrame) -> str:
         wide = wide.loc[part["run"].unique(), columns]
         wide.loc["real shapes"] = part.groupby("measure")["real"].mean()[columns]
         text = wide.to_string(float_format="{:.4g}".format, index_names=False)
-        blocks.append(f"{protocol}, first what 1-NN tells least from data\n{text}")
+        blocks.append(f"{protocol}, best first by 1-NN\n{text}")
     return "\n\n".join(blocks)
 
 

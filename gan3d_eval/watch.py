@@ -48,7 +48,7 @@ def glance(run: RunDir) -> Glance:
         status = str(RunDir.open(run.path).meta["status"]).replace("running", "killed")
     log = run.metrics()
     if log is None or log.empty:
-        return Glance(status, 0, f"{status}, no step yet")
+        return Glance(status, 0, f"{status}, {'without a log' if status == 'imported' else 'no step yet'}")
     last = log.tail(LAST)
     parts = [status, f"step {int(log['step'].iloc[-1])}"]
     if "epoch" in log:

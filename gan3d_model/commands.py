@@ -55,11 +55,14 @@ class ConfigCommand(click.Command):
 
 
 def warn(shapes: Any, run: Any) -> None:
-    """Say that a training set holds empty shapes, which are trained on all the same; and that a run has to begin anew."""
+    """Say that a training set holds empty shapes, which are trained on all the same, and what a run has lost that goes on."""
+    from gan3d_eval.contract import lost_rows
     from gan3d_model.runs import hold_run
 
     if empty := int((shapes.volume == 0).sum()):
         say(f"warning: empty shapes among the {len(shapes)} to train on: {empty}; `prepare --fix drop-empty` leaves them out")
+    if run and (lost := lost_rows(run.metrics(), run.meta, run.checkpoints())):
+        say(f"warning: {lost}")
     if run and not run.checkpoints():
         with hold_run(run):  # or another process trains it, which is said instead
             pass
@@ -248,10 +251,9 @@ def check_run(run_dir: Path) -> None:
 @run_argument
 @reference_option
 @click.option(
-    "--parts",
-    default="paths,arithmetic,dimensions,recovery,map",
-    help="Which, with commas; what an earlier call found of the others goes.",
-)
+    "--parts", default="paths,arithmetic,dimensions,recovery,map",
+    help="Which, with commas; what was found of the others before is deleted.",
+)  # fmt: skip
 @click.option("--recover", "n_recover", type=click.IntRange(min=2), default=16, help="Shapes of each set to look for.")
 @click.option(
     "--shape", "shapes", type=PathArg, multiple=True, help="Look for these too (.off .mat .binvox .npy …); repeat for several."

@@ -74,7 +74,10 @@ def config_of(run: RunDir) -> TrainConfig:
     if (imported := run.meta["status"] == "imported") or not run.has("config.json"):
         why = "was imported" if imported else "has no config.json"
         raise ConfigError(f"{run.path} {why}: how it was trained is unknown, so it cannot be resumed; train a new run")
-    config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
+    try:
+        config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
+    except Gan3dError as fault:
+        raise ConfigError(f"{fault}; restore it, or train a new run") from None
     if config.resolution != run.resolution:
         raise ConfigError(
             f"{run.path}/config.json is of {config.resolution}³, or silent, and run.json of {run.resolution}³: one of them is "

@@ -59,6 +59,8 @@ def test_a_copycat_is_caught_and_without_held_out_shapes_nothing_is_said_of_real
 def test_a_dataset_is_read_by_its_split(dataset_dir):
     verdict = judge(dataset_dir, dataset_dir, str(dataset_dir))
     assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
+    sofas = judge(dataset_dir, dataset_dir, str(dataset_dir), classes=["sofa"])
+    assert "beside training, held-out shapes         24, 24\n" in str(sofas)
 
 
 def test_any_encoding_is_taken_and_samples_that_lie_otherwise_are_turned(tmp_path):

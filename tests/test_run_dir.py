@@ -119,10 +119,15 @@ def test_rule_3_a_config_without_its_settings_is_seen(run_copy):
 def test_rule_4_a_log_that_lost_its_end_is_seen_and_said(run_copy, cli):
     log = run_copy.path / "metrics.csv"
     log.write_text("\n".join(log.read_text().splitlines()[:3]) + "\n")
-    step = int(run_copy.checkpoints()[-1].stem)
-    lost = f"metrics.csv ends at step 2, and the newest checkpoint is of step {step}: later rows are lost"
+    steps = int(run_copy.checkpoints()[-1].stem)
+    lost = f"metrics.csv has 2 of the {steps} rows of this training, the others are lost"
     assert check_run(run_copy.path) == [(4, lost)]
     assert f"note: {lost}" in cli("curves", run_copy.path).stderr
+    resumed = cli("train", run_copy.dataset_path(), "--resume", run_copy.path, "--epochs", 3)
+    assert f"warning: {lost}\n" in resumed.stderr
+    assert len(check_run(run_copy.path)) == 1  # and the gap is still seen
+    log.unlink()
+    assert check_run(run_copy.path)[0][1].startswith("metrics.csv has 0 of the ")
 
 
 def test_rule_4_a_row_being_written_is_ignored_and_a_broken_log_seen(run):

@@ -109,7 +109,9 @@ def test_of_voxels_neither_view_nor_audit_names_a_kind_that_it_refuses(tmp_path)
     with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
         archive.writestr("../a.off", "OFF\n0 0 0\n")
     for verb in (lambda path: view(path, [Voxelizer(16)]), audit_meshes):
-        with pytest.raises(VoxelError, match=r"holds no meshes \(\.glb, .*\.stl\); it holds voxels: prepare"):
+        with pytest.raises(
+            VoxelError, match=r"holds no meshes \(\.glb, .*\.stl\); of voxels, as its names say, prepare makes a dataset"
+        ):
             verb(tmp_path / "grids.npy")
         with pytest.raises(VoxelError, match=r"no mesh can be read; the first of 1 is \.\./a\.off: its path leads out"):
             verb(tmp_path / "out.zip")

@@ -96,7 +96,7 @@ class Source:
             known = ", ".join(sorted(suffix for kind in kinds for suffix in KINDS[kind]))
             matching = f" that match {pattern!r}" if pattern != "*" else ""
             hints = [f"; it is {what}" for mark, what in KNOWN.items() if (root / mark).is_file()]
-            hints += ["; it holds voxels: prepare makes a dataset of them"] if by_kind["voxels"] else []
+            hints += ["; of voxels, as its names say, prepare makes a dataset"] if by_kind["voxels"] else []
             raise VoxelError(f"{root} holds no {' or '.join(kinds)} ({known}){matching}{''.join(hints[:1])}")
         items.sort(key=lambda item: (item.label, SPLITS.index(item.split), item.name, item.path))
         return cls(root, items, rejected, kind, len(found) - len(by_kind[kind]))
