@@ -89,9 +89,11 @@ def said(a=0.5, far=(0.4, 0.6), share=0.05, flagged_p=0.4, q=(0.9,), others=0):
     ({"share": 0.2, "flagged_p": 0.005}, "copying: under l1 up to 20 % are nearer"),
     ({"share": 0.2, "flagged_p": 0.006}, "no-evidence"),
     ({"share": 0.1, "flagged_p": 0.001}, "no-evidence"),
+    ({"share": 0.11, "flagged_p": 0.001}, "copying: under l1 up to 11 % are nearer"),
     ({"a": 0.64, "far": (0.51, 0.8)}, "far-from-data: under l1 .*A up to 0.64"),
     ({"a": 0.63, "far": (0.51, 0.8)}, "no-evidence"),
     ({"a": 0.64, "far": (0.50, 0.8)}, "no-evidence"),
+    ({"a": 0.64, "far": (0.45, 0.8)}, "no-evidence"),
     ({"far": (0.36, 0.7)}, "undecided: too few different shapes: under l1"),
     ({"far": (0.37, 0.7)}, "no-evidence"),
 ])  # fmt: skip
@@ -113,6 +115,7 @@ def test_calibrated_by_hand():
     assert (found.values["flagged"], found.values["significant"], found.values["a_far"]) == (20, 20, 0)
     assert (found.values["median"], found.values["null_median"], found.values["n_null"]) == (0, 10, 19)
     assert calibrate(np.zeros(20), np.arange(1.0, 19.0), 50, 0).values["flagged"] == 0  # 1/19
+    assert calibrate(np.zeros(20), np.arange(1.0, 31.0), 50, 0).values["significant"] == 20  # 1/31, below the level
 
 
 def test_the_interval_of_a_by_hand():
