@@ -89,5 +89,7 @@ def gather_team(device: str) -> Iterator[tuple[Team, str]]:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size()), device
+        # Nobody leaves before the leader has written all: where one process ends badly, torchrun stops the others.
+        distributed.all_reduce(torch.zeros(1, device=device if on_gpu else "cpu"))
     finally:
         distributed.destroy_process_group()
