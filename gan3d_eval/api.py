@@ -123,7 +123,7 @@ def judge(
     features : Embedding, optional
         A network's features, for further measures (`gan3d_eval.embedding`).
     classes : sequence of str, optional
-        Of dataset directories: those that the generator was trained on. None takes all.
+        Of dataset directories: those that the generator was trained on. Empty takes all.
 
     Returns
     -------
