@@ -123,7 +123,7 @@ def judge(
     features : Embedding, optional
         A network's features, for further measures (`gan3d_eval.embedding`).
     classes : sequence of str, optional
-        Of dataset directories: those that the generator was trained on. Empty takes all.
+        Of dataset directories: those that the generator was trained on. Empty takes all; of other grids none can be chosen.
 
     Returns
     -------
@@ -132,8 +132,11 @@ def judge(
     Raises
     ------
     Gan3dError
-        Grids of different resolutions, that are none, or that are all empty where they should be training shapes.
+        Grids of different resolutions, that are none, or that are all empty where they should be training shapes; classes
+        of no dataset directory, or that it does not have.
     """
+    if classes and not (_is_dataset(train) or _is_dataset(test)):
+        raise VoxelError("`classes` chooses from a dataset directory, and neither `train` nor `test` is one; leave it out")
     known = _set(train, "train", threshold, classes).without_empty()
     if not len(known):
         raise VoxelError("the training shapes are all empty; nothing can be judged against them")
@@ -149,13 +152,17 @@ def judge(
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes)
 
 
+def _is_dataset(grids: Grids | None) -> bool:
+    return isinstance(grids, str | Path) and (Path(grids) / "dataset.json").is_file()
+
+
 def _set(grids: Grids, split: str, threshold: float, classes: Sequence[str] = ()) -> VoxelSet:
     """Grids in any of the forms that are taken."""
     if isinstance(grids, VoxelSet):
         return grids
     if isinstance(grids, str | Path):
         path = Path(grids)
-        if (path / "dataset.json").is_file():
+        if _is_dataset(path):
             shapes = VoxelSet.open(path)
             return shapes.select(classes, shapes.held_out if split == "test" else split)
         found = gather(path, threshold=threshold, axes="xyz").shapes

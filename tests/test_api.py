@@ -61,6 +61,8 @@ def test_a_dataset_is_read_by_its_split(dataset_dir):
     assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
     sofas = judge(dataset_dir, dataset_dir, str(dataset_dir), classes=["sofa"])
     assert "beside training, held-out shapes         24, 24\n" in str(sofas)
+    with pytest.raises(Gan3dError, match="`classes` chooses from a dataset directory, and neither `train` nor `test` is one"):
+        judge(TRAIN, None, str(dataset_dir), classes=["sofa"])
 
 
 def test_any_encoding_is_taken_and_samples_that_lie_otherwise_are_turned(tmp_path):
