@@ -73,6 +73,20 @@ class Team:
         distributed.broadcast_object_list(said, src=0)
         return said[0]
 
+    @contextlib.contextmanager
+    def together(self, device: torch.device, *ends: type[Exception]) -> Iterator[None]:
+        """Leave the block together, also by one of `ends`: where one process ends badly, torchrun stops the others."""
+        try:
+            yield
+        except ends:
+            self._wait(device)
+            raise
+        self._wait(device)
+
+    def _wait(self, device: torch.device) -> None:
+        with contextlib.suppress(RuntimeError):  # of a process that is gone, and has said why itself
+            self.sum(torch.zeros(1, device=device))
+
 
 @contextlib.contextmanager
 def gather_team(device: str) -> Iterator[tuple[Team, str]]:
@@ -89,7 +103,5 @@ def gather_team(device: str) -> Iterator[tuple[Team, str]]:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size()), device
-        # Nobody leaves before the leader has written all: where one process ends badly, torchrun stops the others.
-        distributed.all_reduce(torch.zeros(1, device=device if on_gpu else "cpu"))
     finally:
         distributed.destroy_process_group()

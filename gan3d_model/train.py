@@ -11,10 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -41,6 +38,7 @@ from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players
 from gan3d_model.runs import check_fit, check_space, hold_run, resumption, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
+from gan3d_model.signals import stop_signals
 from gan3d_model.team import Team
 
 __all__ = ["Failed", "Interrupted", "check_start", "train"]
@@ -93,9 +91,10 @@ def train(
     keep_memory()
     with hold_run(run) if team.leads else contextlib.nullcontext():
         try:
-            if team.leads:
-                return _lead(config, shapes, run, place, say, stop_on, team, live)
-            return _follow(config, shapes, run, place, stop_on, team)
+            with team.together(place, Failed, Interrupted):  # so that the leader can write all
+                if team.leads:
+                    return _lead(config, shapes, run, place, say, stop_on, team, live)
+                return _follow(config, shapes, run, place, stop_on, team)
         except KeyboardInterrupt:  # while the evaluation set is drawn, or a second one
             raise Interrupted(f"{run.path} was interrupted; go on with: {resumption(run)}") from None
         except torch.OutOfMemoryError:
@@ -132,7 +131,7 @@ def _lead(
         run = run.update(failures=[failure for failure in run.meta.get("failures", []) if failure["step"] <= first])
         progress = Progress(say, live)
         watch = Watch(run, Detectors.of(shapes, config), progress.say, stop_on)
-        with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, _stop_signals(say) as stopped:
+        with run.metrics_log(upto=first) as log, tensorboard(run, config, first) as board, stop_signals(say) as stopped:
             ledger = Ledger(config, len(shapes), first, watch, log, board, progress)
             steps = _loop(players, shapes, run, first, ledger, stopped, team)
         progress.end()
@@ -156,7 +155,7 @@ def _follow(
     first = players.restore(run)
     watch = Watch(None, Detectors.of(shapes, config), stop_on=stop_on)
     watch.detectors.fired = [failure["name"] for failure in run.meta.get("failures", []) if failure["step"] <= first]
-    with _stop_signals(lambda line: None) as stopped:
+    with stop_signals(lambda line: None) as stopped:
         _loop(players, shapes, run, first, Ledger(config, len(shapes), first, watch), stopped, team)
     return run
 
@@ -272,28 +271,3 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def _due(step: int, steps: int, n: int, batch: int, every: int) -> bool:
     """Whether an epoch whose number divides by `every` ends with this step, or the training does."""
     return step == steps or step * batch // (n * every) > (step - 1) * batch // (n * every)
-
-
-@contextlib.contextmanager
-def _stop_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a question the loop asks; a second SIGINT interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop.is_set
-        return
-
-    def request(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with contextlib.suppress(OSError):  # nobody listens any more
-            say("stopping, after a checkpoint; once more to stop at once")
-
-    asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: no SIGHUP
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup asked for it
-        asked.remove(signal.SIGHUP)
-    old = {number: signal.signal(number, request) for number in asked}
-    try:
-        yield stop.is_set
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from torch import nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
+from gan3d_model import signals
 from gan3d_model import train as module
 from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
@@ -29,7 +30,8 @@ from gan3d_model.features import discriminator_of
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
 from gan3d_model.runs import check_fit, check_resume, check_space, create_run, hold_run
 from gan3d_model.sample import generate, sample
-from gan3d_model.train import Failed, Interrupted, _stop_signals, lr_factor, train
+from gan3d_model.signals import stop_signals
+from gan3d_model.train import Failed, Interrupted, lr_factor, train
 
 CPU = torch.device("cpu")
 
@@ -436,12 +438,27 @@ def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(run_co
 def test_signals_that_the_caller_ignores_stay_ignored():
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with _stop_signals(print) as stopped:
+        with stop_signals(print) as stopped:
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGTERM)
             assert stopped()
     finally:
         signal.signal(signal.SIGHUP, old)
+
+
+def test_a_second_ctrl_c_interrupts_at_once_but_not_the_echo_that_torchrun_sends(monkeypatch):
+    now, said = [100.0], []
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    with stop_signals(said.append) as stopped:
+        assert not stopped()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert stopped()
+        now[0] += 60
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert said == ["stopping, after a checkpoint; once more to stop at once"]
 
 
 def test_a_damaged_checkpoint_of_a_later_step_never_pushes_out_a_whole_one(run_copy, tiny):
@@ -599,7 +616,7 @@ def test_with_every_ingredient_a_resumed_run_takes_the_very_same_steps(tiny, sof
     one = train(whole, sofas, begin(whole, sofas, dataset_dir, tmp_path / "one"), "cpu", quiet)
     run = begin(whole, sofas, dataset_dir, tmp_path / "two")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gan3d_model.train._stop_signals", stop_after(5))
+        patch.setattr("gan3d_model.train.stop_signals", stop_after(5))
         with pytest.raises(Interrupted):
             train(whole, sofas, run, "cpu", quiet)
     two = train(whole, sofas, RunDir.open(run.path), "cpu", quiet)
