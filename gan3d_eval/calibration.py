@@ -95,15 +95,15 @@ class Calibrated:
 def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int, same: NDArray[np.intp] | None = None) -> Calibrated:
     """Set the samples' distances against the null's; neither may be empty. `bootstrap` resamples of both, at least 1.
 
-    `same` numbers the samples' shapes: those with one number are one shape, and one piece of evidence. A generator that always
-    makes the same shape has an A that is as good as drawn by lot, however many samples are taken.
+    `same` numbers the samples' shapes: those with one number are one shape, or nearly, and one piece of evidence. A generator
+    that always makes the same shape has an A that is as good as drawn by lot, however many samples are taken.
     """
-    _, first, back, weight = np.unique(np.arange(len(gen)) if same is None else same, True, True, True)
+    _, piece, weight = np.unique(np.arange(len(gen)) if same is None else same, return_inverse=True, return_counts=True)
     p = p_values(gen, null)
-    q: Distances = stats.false_discovery_control(p[first])[back]
+    q = _discovered(p, 1 / weight[piece])
     far, z = mann_whitney(gen, null)
-    again = _resampled(gen[first], weight, null, bootstrap, np.random.default_rng(seed))
-    flagged, distinct = int((p <= ALPHA).sum()), len(first)
+    again = _resampled(gen, piece, weight, null, bootstrap, np.random.default_rng(seed))
+    flagged, distinct = int((p <= ALPHA).sum()), len(weight)
     least = min(distinct, len(null))
     values: dict[str, float | int] = {
         "median": float(np.median(gen)), "null_median": float(np.median(null)), "n_null": len(null), "a_far": far, "z_u": z,
@@ -114,8 +114,18 @@ def calibrate(gen: Distances, null: Distances, bootstrap: int, seed: int, same: 
         "a_far": {"low": low, "high": high, "kind": "95 % bootstrap over samples and held-out shapes"},
         "flagged_share": wilson(round(flagged / len(gen) * distinct), distinct),
     }
-    by_lot = by_chance(int((p[first] <= ALPHA).sum()), distinct, len(null))
+    mostly = np.bincount(piece, p <= ALPHA) >= weight / 2
+    by_lot = by_chance(int(mostly.sum()), distinct, len(null))
     return Calibrated(values, intervals, _around(again, 0.01, least), by_lot, p, q)
+
+
+def _discovered(p: Distances, weight: Distances) -> Distances:
+    """False discovery rate at which each sample is found; a false one weighs as `weight` says (Benjamini & Hochberg 1997)."""
+    order = np.argsort(p, kind="stable")
+    q = np.empty_like(p)
+    found = p[order] * (weight.sum() / np.cumsum(weight[order]))
+    q[order] = np.minimum(1, np.minimum.accumulate(found[::-1])[::-1])
+    return q
 
 
 def by_chance(flagged: int, n: int, n_null: int) -> float:
@@ -139,15 +149,18 @@ def _around(again: Distances, alpha: float, n: int) -> tuple[float, float]:
     return min(float(low), least), max(float(high), 1 - least)
 
 
-def _resampled(gen: Distances, weight: NDArray[np.intp], null: Distances, times: int, random: np.random.Generator) -> Distances:
+def _resampled(
+    gen: Distances, piece: NDArray[np.intp], weight: NDArray[np.intp], null: Distances, times: int, random: np.random.Generator
+) -> Distances:
     """A of `times` resamples of both sets, `(times,)`: with wins[i, j] = [gen_i > null_j] + ½ [=] it is linear in each
-    set's counts, so that all resamples are one matrix product. A shape that is drawn brings all its samples, `weight`.
+    set's counts, so that all resamples are one matrix product. Whole pieces are drawn: piece i brings its `weight[i]` samples.
     """
     wins = (gen[:, None] > null).astype(np.float32) + 0.5 * (gen[:, None] == null).astype(np.float32)
+    order = np.argsort(piece, kind="stable")
+    wins = np.add.reduceat(wins[order], np.r_[0, np.cumsum(weight)[:-1]], axis=0)
     counts = [random.multinomial(n, np.full(n, 1 / n), times).astype(np.float32) for n in wins.shape]
-    drawn = counts[0] * weight.astype(np.float32)
-    won = np.einsum("bj,bj->b", drawn @ wins, counts[1], dtype=np.float64)
-    again: Distances = won / (drawn.sum(axis=1, dtype=np.float64) * len(null))
+    won = np.einsum("bj,bj->b", counts[0] @ wins, counts[1], dtype=np.float64)
+    again: Distances = won / ((counts[0] @ weight.astype(np.float32)).astype(np.float64) * len(null))
     return again
 
 

@@ -32,7 +32,7 @@ from gan3d_eval.calibration import (
     verdict,
 )
 from gan3d_eval.canaries import CANARIES, COPIES
-from gan3d_eval.distances import Spread, in_process
+from gan3d_eval.distances import Spread, in_process, near_duplicates
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
 from gan3d_eval.run_dir import Result
@@ -62,7 +62,10 @@ NULL = {"held-out": "held-out shapes", "left-out": "training shapes"}
 LEAK = {"held-out": LEAKED, "left-out": "Training shapes that have a twin among the others, and were left out: {}."}
 MOVED = "{} that are moved copies of training shapes, which makes n_null of distances that find them smaller: {}."
 UNJUDGED = "Samples that are not judged: {} empty, {} smaller than 95 % of the training shapes."
-REPEAT = "Samples repeat. Of {} that are judged so many are different shapes, and count as such where chance is weighed: {}."
+REPEAT = (
+    "Samples repeat. Of {} that are judged so many differ by more than half of what they differ from the training set by, and "
+    "count where chance is weighed: {}."
+)
 TOO_SMALL = "{} left out as too small to be judged (95 % of the training shapes are larger): {}."
 NO_TEST = "No held-out shapes are at hand: the null is of training shapes, each against the others."
 
@@ -122,7 +125,9 @@ def nn_check(
     search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache, spread), next(iter(sets))
     smallest = float(np.quantile(train.volume, SMALL_QUANTILE))
     rows = _rows(search.rows({"generated": gen}, probabilities=probabilities), search.known(sets, own), null_kind, smallest)
-    values, reason = _count(rows, null_kind, len(train), smallest, same := gen.firsts())
+    same = near_duplicates(gen.packed, rows["l1"].to_numpy()[: len(gen)])
+    values, reason = _count(rows, null_kind, len(train), smallest, same)
+    values["repeats"] = int((gen.volume > 0).sum()) - len(np.unique(gen.firsts()[gen.volume > 0]))
     intervals: dict[str, Any] = {}
     absent = dict.fromkeys(CALIBRATED, reason) if reason else {}
     absent |= dict.fromkeys((f"a_far/{name}" for name in (*DISTANCES[1:], "feature")), raw_why) if raw_why else {}
@@ -189,14 +194,12 @@ def _count(
     """What was searched and found, and why the samples cannot be calibrated; empty if they can. `same`: as for `_judge`."""
     generated, null = rows[rows["set"] == "generated"], rows[rows["set"] == null_kind]
     judged, usable = generated[generated["status"] == "ok"], int((null["status"] == "ok").sum())
-    full = (generated["volume"] > 0).to_numpy()
     values: dict[str, Any] = {
         "n": len(generated), "n_judged": len(judged), "n_distinct": len(np.unique(same[judged.index])),
         "n_train": n_train, "n_null": usable, "null": null_kind,
         "empty": int((generated["status"] == "empty").sum()), "too_small": int((generated["status"] == "too-small").sum()),
         "smallest_volume": smallest,
         "exact_copies": int(((generated["l1"] == 0) & (generated["volume"] > 0)).sum()),
-        "repeats": int(full.sum()) - len(np.unique(same[full])),
         "null_in_train": int((null["status"] == "in-train").sum()),
         "null_too_small": int((null["status"] == "too-small").sum()),
     }  # fmt: skip
@@ -217,7 +220,7 @@ def _judge(
 ) -> str:  # fmt: skip
     """Calibrate under every distance that was searched: values, intervals, p; return the verdict with its reasons.
 
-    `same` is the row of the first sample that equals each (`VoxelSet.firsts`).
+    `same` is the row of the first sample that each all but repeats (`near_duplicates`).
     """
     ok = rows["status"] == "ok"
     gen, null = rows.index[ok & (rows["set"] == "generated")], rows.index[ok & (rows["set"] == null_kind)]

@@ -53,11 +53,40 @@ def test_repeats_weigh_as_often_as_they_stand_and_without_any_nothing_changes():
     assert (one.values, one.intervals, one.far) == (other.values, other.intervals, other.far)
     thrice = calibrate(np.repeat(gen, 3), null, 300, 0, np.repeat(np.arange(40), 3))
     assert thrice.far == pytest.approx(one.far)
-    assert np.array_equal(thrice.q, np.repeat(one.q, 3))
+    assert thrice.q == pytest.approx(np.repeat(one.q, 3))
     far, which = gen.max(), gen.argmax()
     heavy = calibrate(np.r_[gen, np.full(200, far)], null, 300, 0, np.r_[np.arange(40), np.full(200, which)])
     assert heavy.values["a_far"] == pytest.approx((40 * one.values["a_far"] + 200 * (far > null).mean()) / 240)
     assert heavy.far[1] - heavy.far[0] > 2 * (one.far[1] - one.far[0])  # most of it is one shape
+
+
+def test_a_shape_made_with_small_changes_is_one_piece_of_evidence_too():
+    random = np.random.default_rng(0)
+    null, gen = np.arange(100.0), 10.5 + 4 * random.random(1000)
+    same = np.zeros(1000, np.intp)
+    assert verdict({"l1": calibrate(gen, null, 200, 0)}, 1000, 0, (0, 100))[0] == "copying"
+    once = calibrate(gen, null, 200, 0, same)
+    assert once.far == (0.005, 0.995)
+    assert verdict({"l1": once}, 1000, 0, (0, 100))[0] == "undecided"
+    # Two shapes, of which one is made 900 times: A is nearly that one's, and resamples are one, the other, or both.
+    two = calibrate(
+        np.r_[np.full(450, 9.5), np.full(450, 10.5), np.full(100, 60.5)], null, 2000, 0, np.repeat([0, 1], [900, 100])
+    )
+    assert two.values["a_far"] == pytest.approx(0.9 * 0.105 + 0.1 * 0.61)
+    assert two.far == pytest.approx((0.005**0.5, 1 - 0.005**0.5), abs=0.5)
+    assert two.far[0] < 0.12
+    assert two.far[1] > 0.55
+
+
+def test_discoveries_are_those_of_benjamini_and_hochberg_and_weigh_with_their_pieces():
+    random = np.random.default_rng(3)
+    gen, null = random.normal(-1, 1, 60), random.normal(size=200)
+    plain = calibrate(gen, null, 10, 0)
+    assert np.array_equal(plain.q, stats.false_discovery_control(plain.p))
+    # By hand: pieces {0, 1} and {2}; p = 0.1, 0.3, 0.2 weigh ½, ½, 1 of 2: 0.1/(0.5/2) → 0.2/(1.5/2), 0.3/(2/2).
+    by_hand = calibrate(np.array([0.5, 2.5, 1.5]), np.arange(1.0, 10.0), 10, 0, np.array([0, 0, 5]))
+    assert by_hand.p.tolist() == [0.1, 0.3, 0.2]
+    assert by_hand.q == pytest.approx([0.8 / 3, 0.3, 0.8 / 3])
 
 
 def test_p_values_count_the_null_and_themselves():
@@ -128,7 +157,7 @@ def test_the_interval_of_a_by_hand():
     assert calibrate(np.ones(30), np.full(20, 2.0), 50, 0).far == (0.0, pytest.approx(1 - 0.005 ** (1 / 20)))
     random = np.random.default_rng(0)
     gen, null = random.normal(0, 1, 400), random.normal(0, 1, 300)
-    again = _resampled(gen, np.ones(400, np.intp), null, 200, np.random.default_rng(3))
+    again = _resampled(gen, np.arange(400), np.ones(400, np.intp), null, 200, np.random.default_rng(3))
     found = calibrate(gen, null, 200, 3)
     interval = found.intervals["a_far"]
     assert (interval["low"], interval["high"]) == tuple(np.quantile(again, [0.025, 0.975]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from gan3d_eval.distances import jaccard_from_l1, nearest, nearest_soft
+from gan3d_eval.distances import jaccard_from_l1, near_duplicates, nearest, nearest_soft
 from gan3d_eval.voxels import VoxelError, pack, volumes
 
 pairs = st.integers(2, 5).flatmap(lambda d: st.tuples(arrays(np.bool_, (4, d, d, d)), arrays(np.bool_, (6, d, d, d))))
@@ -47,6 +47,25 @@ def test_the_answer_equals_faiss_own_l1_on_floats(grids):
     theirs, their_rows = index.search(queries.reshape(5, -1).astype(np.float32), 3)
     assert np.array_equal(l1, theirs)
     assert np.array_equal(rows, their_rows)
+
+
+@given(arrays(np.bool_, (9, 3, 3, 4)), arrays(np.int64, 9, elements=st.integers(0, 36)), st.sampled_from([0.25, 0.5, 1.0]))
+def test_near_duplicates_are_those_that_comparing_all_with_all_finds(grids, far, share):
+    packed, kept = np.packbits(grids.reshape(9, -1), axis=1), []
+    for i, row in enumerate(near_duplicates(packed, far, share)):
+        like = [j for j in kept if (grids[i] != grids[j]).sum() <= share * min(far[i], far[j])]
+        assert row == (like[0] if like else i)
+        kept += [] if like else [i]
+
+
+def test_shapes_of_one_class_are_no_duplicates_of_each_other_but_copies_of_them_are(box_sets):
+    train, _, gen = (shapes.packed for shapes in box_sets)
+    far = nearest(gen, train)[0][:, 0]
+    once = near_duplicates(gen, far)
+    assert len(np.unique(once)) > 195  # of 200 honest samples
+    assert near_duplicates(np.r_[gen, gen], np.r_[far, far]).tolist() == [*once] * 2
+    copies = train[:50]
+    assert near_duplicates(copies, np.zeros(50)).tolist() == [*range(50)]
 
 
 @pytest.mark.parametrize("k", [0, 7])
