@@ -186,7 +186,7 @@ def judged(run_dir: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]
 
 
 def refuse_runs(run_dirs: Sequence[Path], out: Path | None) -> None:
-    """Refuse what cannot be compared, or written to `out`, before the work on any of the runs."""
+    """Refuse runs that cannot be set beside each other, or written to `out`, before the work on any of the runs."""
     from gan3d_eval.files import refuse_closed
     from gan3d_eval.run_dir import RunDir
 

@@ -17,6 +17,7 @@ from gan3d_eval.command_line import (
     out_file,
     print_series,
     reference_option,
+    refuse_runs,
     run_argument,
     samples_option,
     say,
@@ -140,4 +141,5 @@ def report(run_dirs: tuple[Path, ...], out: Path | None) -> None:
     from gan3d_eval.report import report as verb
     from gan3d_eval.run_dir import RunDir
 
+    refuse_runs(run_dirs, None)
     click.echo(verb([RunDir.open(path) for path in run_dirs], out, say))

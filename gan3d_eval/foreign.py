@@ -30,6 +30,7 @@ __all__ = ["Entry", "Found", "Readers", "as_batch", "collect"]
 SUFFIX_OF = {"npy": ".npy", "npz": ".npz", "npy.gz": ".npy.gz", "mat": ".mat", "hdf5": ".h5", "binvox": ".binvox"}
 MOST_FILES, MOST_MESH = 100_000, 2**30
 LOGS = ("events", "log")
+READABLE = ".npy, .npz, .mat, .h5, .binvox, .pt, .t7, .zip or a mesh"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,8 @@ def _members(source: Path) -> Iterator[Entry]:
     try:
         archive = zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError, ValueError, LookupError, NotImplementedError) as fault:
-        raise VoxelError(f"{source} is no whole .zip archive ({fault}); copy it again") from None
+        kind = ".npz" if source.suffix == ".npz" else ".zip archive"
+        raise VoxelError(f"{source} is no whole {kind} ({fault}); copy it again") from None
     members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
     if len(members) > MOST_FILES:
         raise VoxelError(f"{source} holds {len(members):,} files; at most {MOST_FILES:,} are read")
@@ -209,7 +211,7 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
         found.keep(entry.name, readers.mesh(entry.read(MOST_MESH), PurePosixPath(entry.name).suffix.lower())[None])
         found.meshes += 1
     elif alone:
-        raise VoxelError("holds no shapes that can be read: it is no .npy, .npz, .mat, .h5, .binvox, .pt, .t7, .zip or mesh")
+        raise VoxelError(f"holds no shapes that can be read; expected {READABLE}")
     else:
         found.passed_over += 1
 
@@ -236,7 +238,7 @@ def _take_log(entry: Entry, found: Found, kind: str, alone: bool) -> None:
         if kind == "events":
             raise
         if alone:
-            raise VoxelError(f"holds no shapes, and {fault}") from None
+            raise VoxelError(f"holds no shapes (expected {READABLE}), and {fault}") from None
         found.passed_over += 1
         return
     if left_out:

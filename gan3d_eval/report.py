@@ -204,7 +204,7 @@ def _cards(results: dict[str, Any]) -> list[dict[str, str]]:
             cards.append((percent(share), "of the coverage under L1 that real shapes reach"))
     if "epochs" in training:
         cards.append((f"{training['epochs']:.0f}", "epochs of training"))
-    if "d_updated_share" in training:
+    if "d_updated_share" in training and training["d_updated_share"] < 1:  # else there was no gate, or it never closed
         cards.append((percent(training["d_updated_share"]), "of steps passed the gate: D learned"))
     return [{"value": value, "label": label} for value, label in cards]
 

@@ -54,7 +54,7 @@ def test_what_is_known_of_real_meshes_is_found(real_data):
         row = table.loc[f"modelnet/{name}.off"]
         assert row["duplicate"] == row["faces"] / 2
     assert answer["n"] == 17
-    assert answer["defects"]["no index proves whether they count from 0"] == 4
+    assert answer["defects"]["no index shows if 0 or 1 is first"] == 4
     assert answer["defects"]["counting from 1"] == 0
     assert answer["unreadable"] == {}
 

@@ -281,7 +281,7 @@ def test_names_in_an_archive_only_ever_become_names(tmp_path):
 @pytest.mark.parametrize(("name", "content", "reason"), [
     ("gone", None, "is missing, or no file"), ("README.md", b"# words", "holds no shapes that can be read"),
     ("a.off", b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "is a mesh; import-run makes voxels of it"),
-    ("log.txt", b"just words\n", "holds no shapes, and holds no training log"), ("log.csv", b"step,loss_d\n1,2\n", "of which 1 are logs"),
+    ("log.txt", b"just words\n", "expected .npy, .* or a mesh\\), and holds no training log"), ("log.csv", b"step,loss_d\n1,2\n", "of which 1 are logs"),
     ("a.npz", b"PK\x05\x06" + bytes(18), "holds no shapes|0 arrays"),
 ])  # fmt: skip
 def test_what_holds_no_grids_is_refused_with_the_reason(tmp_path, name, content, reason):

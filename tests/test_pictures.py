@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -445,9 +446,11 @@ def test_every_table_is_closed_even_of_a_result_without_values(run_copy):
 
 
 def test_several_runs_stand_side_by_side(run_copy, cli, tmp_path):
-    run = str(run_copy.path)
-    assert cli("report", run, run).exit_code == 1
-    done = cli("report", run, run, "--out", tmp_path / "both.html")
+    run, other = run_copy.path, run_copy.path.with_name("other")
+    shutil.copytree(run, other)
+    assert "a run is named twice" in cli("report", run, other, run, "--out", tmp_path / "both.html").stderr
+    assert cli("report", run, other).exit_code == 1
+    done = cli("report", run, other, "--out", tmp_path / "both.html")
     assert done.exit_code == 0, done.stderr
     page = (tmp_path / "both.html").read_text()
     assert page.count('class="run"') == 2

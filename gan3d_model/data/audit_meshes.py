@@ -79,7 +79,7 @@ def _components(edges: np.ndarray[Any, Any]) -> int:
 
 Row = dict[str, Any]
 DEFECTS: dict[str, tuple[Callable[[Row], Any], str]] = {
-    "no index proves whether they count from 0": (
+    "no index shows if 0 or 1 is first": (
         lambda row: not row["base_proven"],
         "read by evidence; other readers may shift it",
     ),
@@ -143,11 +143,11 @@ def report(answer: dict[str, Any]) -> list[str]:
     """The answer of `audit_meshes` as lines for people: the facts of a single mesh, the defects and what they mean."""
     if "mesh" in answer:
         facts = answer["mesh"].items()
-        lines = [f"{key:32} {f'{value:g}' if isinstance(value, float) else value}" for key, value in facts]
+        lines = [f"{key:34} {f'{value:g}' if isinstance(value, float) else value}" for key, value in facts]
     else:
-        lines = [f"{'meshes':32} {answer['n']}", f"{'unreadable':32} {len(answer['unreadable'])}"]
+        lines = [f"{'meshes':34} {answer['n']}", f"{'unreadable':34} {len(answer['unreadable'])}"]
     counts = {name: n if "mesh" not in answer else "yes" for name, n in answer["defects"].items() if n}
-    lines += [f"{name:32} {n:<5} {DEFECTS[name][1]}" for name, n in counts.items()]
+    lines += [f"{name:34} {n:<5} {DEFECTS[name][1]}" for name, n in counts.items()]
     if not any(answer["defects"].values()):
         lines.append("no defect found")
     return lines + [f"  {source}: {reason}" for source, reason in answer["unreadable"].items()]
