@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +101,9 @@ def gather_team(device: str) -> Iterator[tuple[Team, str]]:
     if on_gpu:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
+    # An optimiser's first step imports this; imported beside a group, its default arguments keep the group's threads alive
+    # beyond its end, and one of them that wants the interpreter when that closes aborts the process.
+    importlib.import_module("torch.distributed.nn")
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size()), device
