@@ -122,9 +122,7 @@ def watch(
             last, best = rows.iloc[-1], result.values.get("best_step", "–")
             click.echo(f"{in_words(last, 'step')}, valid {last['valid']:.2f}; best so far: step {best}")
         if now.status == "killed":
-            from gan3d_model.runs import resumption
-
-            say(f"nobody trains it; go on with: {resumption(run)}")
+            say(f"nobody trains it; go on with: {run.resumption()}")
 
 
 @click.command("nn-check")

@@ -98,7 +98,6 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
         No shapes, `near` out of range, or voxels that are not those of the hash in `dataset.json`.
     """
     started = time.perf_counter()
-    _check_hash(shapes)
     if not 0 <= near < 1:
         raise VoxelError(f"near duplicates up to Jaccard distance {near:g} asked for; expected a number in [0, 1)")
     facts = statistics(shapes)
@@ -135,13 +134,6 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
     options = {"near": near, "near_empty": NEAR_EMPTY, "one_size": ONE_SIZE, "neighbours": NEIGHBOURS, "hub": HUB}
     inputs = {"dataset": shapes.identity()}
     return Result(VERB, protocol, inputs, options, values, {}, notes=notes + NOTES, absent=absent, started=started), rows
-
-
-def _check_hash(shapes: VoxelSet) -> None:
-    """Refuse a dataset whose voxels are not those that were written (VoxelError)."""
-    if shapes.info.get("n") == len(shapes) and shapes.info.get("sha256", shapes.sha256) != shapes.sha256:
-        name = shapes.info.get("name")
-        raise VoxelError(f"{name}: its voxels are not those that dataset.json has the hash of; prepare it again")
 
 
 def findings(result: Result) -> list[str]:

@@ -35,7 +35,8 @@ def curves(run: RunDir) -> Result:
         raise RunDirError(
             f"{run.path} was imported without a training log; import it anew, under another name, with --log FILE"
             if run.meta["status"] == "imported"
-            else f"{run.path} has no row of a training log (metrics.csv){' yet' if run.meta['status'] == 'running' else ''}"
+            else f"{run.path} has no row of a training log (metrics.csv)"
+            f"{' yet' if run.meta['status'] == 'running' else '; copy it again'}"
         )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))

@@ -60,14 +60,17 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     shapes = _kept(lambda: turned(run, results), refused)
     _kept(run.metrics, refused)
     made = {result["verb"] for result in results.values()}
+    stale = {name for name, result in results.items() if is_stale(run, result)}
+    current = {name: result for name, result in results.items() if name not in stale}
     parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
-    sections = [_section(run, results, refused, *part) for part in parts]
+    sections = [_section(run, results, stale, refused, part) for part in parts]
     for reason in refused:
         say(f"warning: left out: {reason}")
     return {
-        "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(results),
-        "answers": answers(results, bool(run.checkpoints()), in_shell(run.path), _of_one_class(run)),
+        "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
+        "answers": answers(current, bool(run.checkpoints()), in_shell(run.path), _of_one_class(run)),
         "failures": failures(run.meta), "refused": refused,
+        "resume": run.resumption() if run.meta["status"] == "interrupted" else None,
         "shapes": shapes, "provenance": _provenance(run),
         "sections": sections,
     }  # fmt: skip
@@ -93,9 +96,10 @@ def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
 
 
 def _section(
-    run: RunDir, results: dict[str, Any], refused: list[str], verb: str, title: str, folder: str, about: str
+    run: RunDir, results: dict[str, Any], stale: Collection[str], refused: list[str], part: tuple[str, str, str, str]
 ) -> dict[str, Any]:
     """A section: its results and pictures, or the command that makes them."""
+    verb, title, folder, about = part
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
     pictures = [
         path for path in run.pictures(folder) if (folder == verb or path.stem.startswith(verb)) and _whole(path, refused)
@@ -105,9 +109,10 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": None if mine else f"python cli.py {verb} {in_shell(run.path)}",
+        "missing": not mine, "command": f"python cli.py {verb} {in_shell(run.path)}",
+        "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
-        "results": [_table(name, result, is_stale(run, result)) for name, result in mine.items() if verb != "gallery"],
+        "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],
         "pictures": [
             {
                 "kind": path.suffix[1:], "data": base64.b64encode(path.read_bytes()).decode(),
@@ -128,7 +133,7 @@ def _whole(picture: Path, refused: list[str]) -> bool:
     return False
 
 
-def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
+def _table(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """Rows of one result: values with their intervals, then what is absent and why. `<key>/<set>` is a column of its own.
 
     What many measures lack for one reason is said once, below.
@@ -165,7 +170,7 @@ def _table(name: str, result: dict[str, Any], stale: bool) -> dict[str, Any]:
         if "/" in key and why not in why_many
     ]
     return {
-        "name": name, "about": _about(result), "stale": stale, "protocol": result["protocol"], "notes": notes + result["notes"],
+        "name": name, "about": _about(result), "protocol": result["protocol"], "notes": notes + result["notes"],
         "facts": [row for row in rows if not any(row["others"])], "rows": [row for row in rows if any(row["others"])],
         "others": others, "column": result["options"].get("column", "Value"),
     }  # fmt: skip

@@ -1,7 +1,6 @@
 """RunDir: open, validate, read and write a run directory, the one thing that passes between training and evaluation.
 
-Owns every file name. The contract in prose is `RUN_DIR.md` beside this file; its rule numbers are cited below.
-Checking a whole directory against the contract is `check_run.py`.
+Owns every file name. `RUN_DIR.md` beside this file is the contract, whose rules are cited by number; `check_run.py` checks it.
 """
 
 from __future__ import annotations
@@ -109,6 +108,11 @@ class RunDir:
             raise RunDirError(f"{self.path}: {what}; pass {option} DATASET_DIR")
         return Path(os.path.normpath(self.path / named))
 
+    def resumption(self) -> str:
+        """The command that goes on with the training."""
+        dataset = in_shell(self.dataset_path()) if self.finds_dataset() else "DATASET_DIR"
+        return f"python cli.py train {dataset} --resume {in_shell(self.path)}"
+
     def training_set(
         self, reference: Path | None = None, classes: Sequence[str] = ()
     ) -> tuple[VoxelSet, VoxelSet | None, bool]:
@@ -185,10 +189,8 @@ class RunDir:
 
     def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
         if not (names := self.sample_names()):
-            make = (
-                f"make them with: python cli.py sample {in_shell(self.path)}" if self.checkpoints() else "nor a checkpoint, yet"
-            )
-            raise RunDirError(f"{self.path} holds no samples; {make}")
+            draw = f"make them with: python cli.py sample {in_shell(self.path)}"
+            raise RunDirError(f"{self.path} holds no samples; {draw if self.checkpoints() else 'nor a checkpoint, yet'}")
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"
@@ -274,12 +276,12 @@ class RunDir:
             try:
                 result = read_json(path, RunDirError)
                 if faults := result_faults(result):
-                    raise RunDirError(f"{path} {'; '.join(faults)}; run its verb again")
+                    raise RunDirError(f"{path} {'; '.join(faults)}")
                 found[path.stem] = result
             except RunDirError as fault:
                 if refused is None:
-                    raise
-                refused.append(str(fault))
+                    raise RunDirError(f"{fault}; run its verb again") from None
+                refused.append(f"{fault}; run its verb again")
         return found
 
     def picture_path(self, folder: str, name: str) -> Path:

@@ -144,12 +144,12 @@ class VoxelSet:
 
     @classmethod
     def open(cls, path: Path) -> VoxelSet:
-        """Open a dataset directory; `voxels.npy` is memory-mapped, never read whole.
+        """Open a dataset directory; `voxels.npy` is memory-mapped, and read in blocks to see that it has its hash.
 
         Raises
         ------
         VoxelError
-            The directory, or one of its three files, is missing, truncated, or contradicts the others.
+            The directory, or one of its three files, is missing, damaged, or contradicts the others.
         """
         if not (path / "dataset.json").is_file():
             found = "is a run directory, no dataset" if (path / "run.json").is_file() else "is no dataset directory"
@@ -173,6 +173,8 @@ class VoxelSet:
             raise VoxelError(f"{path} is no usable dataset: {reason}; prepare it again")
         try:
             shapes = cls(packed, info["resolution"], table, info)
+            if info.get("sha256") not in (None, shapes.sha256):
+                raise VoxelError("its voxels are not those that dataset.json has the hash of")
         except VoxelError as fault:
             raise VoxelError(f"{path} is damaged: {fault}; prepare it again") from None
         if len(shapes) == 0:
@@ -285,14 +287,11 @@ class VoxelSet:
             A class that is not there (those that are get listed), or nothing left.
         """
         known = sorted(set(self.table["class"]))
-        unknown = sorted(set(classes) - set(known))
-        if unknown:
+        if unknown := sorted(set(classes) - set(known)):
             raise VoxelError(f"no class {', '.join(unknown)} in dataset {self.info.get('name', '')}; it has {', '.join(known)}")
-        mask = np.ones(len(self), dtype=np.bool_)
-        if classes:
-            mask &= self.table["class"].isin(list(classes)).to_numpy()
+        mask = self.table["class"].isin(list(classes) or known).to_numpy()
         if split is not None:
-            mask &= (self.table["split"] == split).to_numpy()
+            mask = mask & (self.table["split"] == split).to_numpy()
         if not mask.any():
             there = ", ".join(sorted(set(self.table.loc[self.table["split"] == split, "class"]))) or "none"
             what = f"{self.info.get('name', '')} has no shapes of {', '.join(classes) or 'any class'}"

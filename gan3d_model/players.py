@@ -255,8 +255,12 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
             raise CheckpointError(
                 f"{run.path} was imported without weights; import it anew, under another name, with --weights FILE"
             )
-        found = ", ".join(p.name for p in checkpoints) or "none; train anew, or --resume what had only begun"
-        raise CheckpointError(f"{run.path}: no checkpoint{'' if step is None else f' of step {step}'}; found: {found}")
+        if not checkpoints:
+            raise CheckpointError(
+                f"{run.path} has no checkpoint; train a new run, or go on with one that had only begun (--resume)"
+            )
+        found = ", ".join(str(int(p.stem)) for p in checkpoints)
+        raise CheckpointError(f"{run.path} has no checkpoint of step {step}; there are those of {found}")
     try:
         content = read_checkpoint(path, device)
     except CheckpointError as fault:

@@ -11,11 +11,11 @@ from pathlib import Path
 import filelock
 
 from gan3d_eval import voxels
-from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, in_shell, new_run_id, producer, refuse_closed, software
+from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, new_run_id, producer, refuse_closed, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 
-__all__ = ["check_fit", "check_resume", "check_space", "config_of", "create_run", "hold_run", "resumption", "total_steps"]
+__all__ = ["check_fit", "check_resume", "check_space", "config_of", "create_run", "hold_run", "total_steps"]
 
 
 def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
@@ -105,12 +105,6 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     if done > steps or (done == steps and run.meta["status"] == "finished"):
         epochs = done * config.batch_size / len(shapes)
         raise ConfigError(f"{run.path} has already trained {epochs:.0f} epochs; ask for more than that with --epochs")
-
-
-def resumption(run: RunDir) -> str:
-    """The command that goes on with `run`."""
-    dataset = in_shell(run.dataset_path()) if run.finds_dataset() else "DATASET_DIR"
-    return f"python cli.py train {dataset} --resume {in_shell(run.path)}"
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from gan3d_model.losses import (
 )
 from gan3d_model.monitor import Ledger, Progress, tensorboard
 from gan3d_model.players import Players
-from gan3d_model.runs import check_fit, check_space, hold_run, resumption, total_steps
+from gan3d_model.runs import check_fit, check_space, hold_run, total_steps
 from gan3d_model.sample import draw_samples, evaluation_latents
 from gan3d_model.signals import stop_signals
 from gan3d_model.team import Team
@@ -44,6 +44,7 @@ from gan3d_model.team import Team
 __all__ = ["Failed", "Interrupted", "check_start", "train"]
 
 PROGRESS_SAMPLES = 16
+GO_ON = "; go on with: "
 READ_EVERY = 25  # steps of a GPU whose rows of the log are read together
 
 
@@ -96,7 +97,7 @@ def train(
                     return _lead(config, shapes, run, place, say, stop_on, team, live)
                 return _follow(config, shapes, run, place, stop_on, team)
         except KeyboardInterrupt:  # while the evaluation set is drawn, or a second one
-            raise Interrupted(f"{run.path} was interrupted; go on with: {resumption(run)}") from None
+            raise Interrupted(f"{run.path} was interrupted{GO_ON}{run.resumption()}") from None
         except torch.OutOfMemoryError:
             raise Gan3dError(
                 f"{place} has not enough memory for batches of {config.batch_size} at {config.resolution}³; "
@@ -139,7 +140,8 @@ def _lead(
         watch.final(run.samples("final"), steps)
     except BaseException as fault:
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
-            reason = f"{type(fault).__name__}: {fault}".replace(str(run.path), run.path.name)
+            what = str(fault).partition(GO_ON)[0].replace(str(run.path), run.path.name)
+            reason = f"{type(fault).__name__}: {what}"
             stopped_by_user = isinstance(fault, Interrupted | KeyboardInterrupt)
             if began:
                 run.update(status="interrupted" if stopped_by_user else "failed", failure=reason)
@@ -249,7 +251,7 @@ def _loop(
         if fatal:
             raise Failed(fatal)
         if stop and step < steps:
-            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps}; go on with: {resumption(run)}")
+            raise Interrupted(f"{run.path} was interrupted at step {step} of {steps}{GO_ON}{run.resumption()}")
     return steps
 
 

@@ -194,15 +194,15 @@ def bench_eval() -> None:
 
 @benchmark("bench_voxelize")
 @click.option("--meshes", type=PathArg, help="Folder or .zip of meshes.  [default: procedural furniture]")
-@click.option("-r", "--resolution", type=COUNT, default=64)
+@click.option("-r", "--resolution", type=COUNT, default=64, help="Voxels along each axis.")
 @click.option("--repeats", type=COUNT, default=3, help="Timed repeats of each.")
 def bench_voxelize() -> None:
     """The exact voxeliser against trimesh and Open3D. The latter where it is installed; and the whole pipeline."""
 
 
 @benchmark("bench_train")
-@click.option("-r", "--resolution", type=COUNT, default=64)
-@click.option("--base-channels", type=COUNT, default=64)
+@click.option("-r", "--resolution", type=COUNT, default=64, help="Voxels along each axis.")
+@click.option("--base-channels", type=COUNT, default=64, help="Width of the networks, as of train.")
 @click.option("--batch", type=COUNT, default=8, help="Shapes per batch.")
 @click.option("--steps", type=COUNT, default=2, help="Steps in a repeat.")
 @click.option("--repeats", type=COUNT, default=3, help="Timed repeats of each.")
@@ -222,8 +222,8 @@ def bench_layers() -> None:
 
 
 @benchmark("bench")
-@click.option("-r", "--resolution", type=COUNT, default=64)
-@click.option("--base-channels", type=COUNT, default=64)
+@click.option("-r", "--resolution", type=COUNT, default=64, help="Voxels along each axis.")
+@click.option("--base-channels", type=COUNT, default=64, help="Width of the networks, as of train.")
 @click.option("--batch", type=COUNT, default=4, help="Shapes per batch.")
 @click.option("--repeats", type=COUNT, default=5, help="Timed repeats of each.")
 def bench_precision() -> None:

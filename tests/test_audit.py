@@ -282,14 +282,6 @@ def test_the_known_defects_of_a_public_modelnet10_are_found_exactly(real_data):
     assert found(table, "empty")[0] in found(table, "hub")
 
 
-def test_voxels_that_are_not_those_of_the_hash_are_refused(tmp_path):
-    one = VoxelSet.from_grids(np.array([shape(i) for i in range(3)]))
-    good = VoxelSet(one.packed, one.resolution, one.table, {"name": "d", "n": 3, "sha256": one.sha256})
-    audit(good)
-    with pytest.raises(VoxelError, match=r"d: its voxels are not those that dataset\.json has the hash of"):
-        audit(VoxelSet(one.packed ^ 1, one.resolution, one.table, good.info))
-
-
 def test_what_was_made_as_surfaces_is_not_called_a_mixture():
     few = shapes(*clean())
     made = VoxelSet(few.packed, few.resolution, few.table, {"grid": {"fill": "surface"}})

@@ -393,12 +393,25 @@ def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, c
     assert cli("nn-check", run_copy.path).exit_code == 0
     page = report([RunDir.open(run_copy.path)]).read_text()
     assert "Is it new?" in page
-    assert "run nn-check again" not in page
+    assert "are not there any more" not in page
+    assert "Not asked yet" not in page.split("Is it new?")[1].split("</tr>")[0]
     assert '"near_name": "sofa_' in page
     assert cli("sample", run_copy.path, "-n", 12, "--force", "--seed", 5).exit_code == 0
     page = report([RunDir.open(run_copy.path)]).read_text()
-    assert "run nn-check again" in page
+    assert (
+        "The samples of nn-check are not there any more, or have changed. Make it again with: <code>python cli.py nn-check"
+        in page
+    )
+    assert "Not asked yet" in page.split("Is it new?")[1].split("</tr>")[0]
+    assert "A under L1" not in page  # no tile of theirs either
     assert "near_name" not in page.split("<script>")[0]
+
+
+def test_the_report_of_an_interrupted_run_names_the_command_that_goes_on_with_it(run_copy):
+    stopped = run_copy.update(status="interrupted", failure="Interrupted: run was interrupted at step 3 of 9")
+    page = report([stopped]).read_text()
+    assert f"at step 3 of 9; go on with: <code>{stopped.resumption()}</code>" in page
+    assert stopped.resumption().endswith(f"--resume {run_copy.path}")
 
 
 def test_neighbours_of_other_samples_are_not_shown_beside_the_newest(run_copy, cli):

@@ -104,6 +104,11 @@ def test_the_mean_shape_is_that_of_all_grids_in_whatever_blocks(grids):
     assert np.array_equal(shapes.mean_shape(block=4), grids.mean(axis=0))
 
 
+def flip_a_bit(path):
+    voxels = np.load(path / "voxels.npy", mmap_mode="r+")
+    voxels[1, 5] ^= 1
+
+
 def truncate(path):
     with (path / "voxels.npy").open("rb+") as file:
         file.truncate(200)
@@ -115,7 +120,7 @@ def set_resolution(path):
 
 
 @pytest.mark.parametrize("harm", [
-    truncate, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
+    truncate, flip_a_bit, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
     lambda p: (p / "dataset.json").write_text("{"), lambda p: (p / "dataset.json").write_text('{"format": 99}'),
     lambda p: np.save(p / "voxels.npy", np.uint8(3)), lambda p: np.savez((p / "voxels.npy").open("wb"), np.zeros(3)),
     lambda p: (p / "dataset.json").write_text('{"format": 1, "resolution": 4}'),
