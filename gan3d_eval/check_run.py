@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.contract import METRICS, RUN_KEYS, lost_rows, meta_faults, result_faults
+from gan3d_eval.contract import METRICS, RUN_KEYS, is_ours, lost_rows, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, read_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError
@@ -94,6 +94,8 @@ def _meta(run: RunDir) -> Iterator[str]:
 
 def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -> Iterator[str]:
     values = run.config() if run.has("config.json") else {}
+    if is_ours(run.meta) and not run.has("config.json") and run.checkpoints():
+        yield "config.json, which every training writes, is missing"
     if run.has("config.json") and read and (run.meta["producer"] or {}).get("name") == "gan3d":
         read(values, "config.json")
         if values.get("resolution") != run.resolution:

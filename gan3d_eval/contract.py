@@ -11,7 +11,7 @@ import pandas as pd
 
 from gan3d_eval.files import Gan3dError
 
-__all__ = ["FORMAT", "METRICS", "RUN_KEYS", "log_table", "lost_rows", "meta_faults", "result_faults"]
+__all__ = ["FORMAT", "METRICS", "RUN_KEYS", "is_ours", "log_table", "lost_rows", "meta_faults", "result_faults"]
 
 FORMAT = 1
 """Of `run.json` and of results."""
@@ -99,9 +99,14 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
     return table
 
 
+def is_ours(meta: Mapping[str, Any]) -> bool:
+    """Whether a run is a training of gan3d, and so has all that one leaves."""
+    return (meta.get("producer") or {}).get("name") == "gan3d" and meta.get("status") != "imported"
+
+
 def lost_rows(log: pd.DataFrame | None, meta: Mapping[str, Any], checkpoints: Sequence[Path]) -> str:
     """How many rows a log of ours lacks, which has one for every step up to the newest checkpoint's; empty of others' runs."""
-    if (meta.get("producer") or {}).get("name") != "gan3d" or meta.get("status") == "imported":
+    if not is_ours(meta):
         return ""
     steps = set() if log is None else set(pd.to_numeric(log["step"], errors="coerce").dropna())
     newest = max([*(int(path.stem) for path in checkpoints), *steps], default=0)

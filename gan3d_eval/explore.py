@@ -21,6 +21,7 @@ from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.feature_map import MOST, feature_map
 from gan3d_eval.feature_map import draw as draw_map
+from gan3d_eval.files import drafts
 from gan3d_eval.latent import PATHS, Latents, LatentSpace, effects, iou, spherical
 from gan3d_eval.provenance import central
 from gan3d_eval.render import GENERATED, REAL, animation
@@ -33,7 +34,10 @@ __all__ = ["PARTS", "VERB", "explore"]
 
 VERB = "explore"
 PARTS = ("paths", "arithmetic", "dimensions", "recovery", "map")
-PICTURES = ("paths", "arithmetic", "dimensions", *(f"recovery-{of}" for of in ("samples", "train", "test", "theirs")), "map")
+PICTURES = (
+    "paths.png", "morph.gif", "arithmetic.png", "dimensions.png", "map.png",
+    *(f"recovery-{of}.png" for of in ("samples", "train", "test", "theirs")),
+)  # fmt: skip
 STEPS, PAIRS, SHOWN = 9, 50, 4
 """Shapes on a path, paths that are measured, and paths that are drawn."""
 POOL = 1000  # samples among which groups are formed, and among which the search for a shape begins
@@ -50,7 +54,7 @@ Rows = list[dict[str, Any]]
 class _Tour:
     """A latent space, what it is set against, and what was found so far."""
 
-    run: RunDir
+    folder: Path
     space: LatentSpace
     train: VoxelSet | None
     test: VoxelSet | None
@@ -60,7 +64,7 @@ class _Tour:
     intervals: dict[str, Any] = dataclasses.field(default_factory=dict)
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     rows: Rows = dataclasses.field(default_factory=list)
-    drawn: set[Path] = dataclasses.field(default_factory=set)
+    drawn: set[str] = dataclasses.field(default_factory=set)
 
     def shapes(self, latents: Latents) -> VoxelSet:
         """What G makes of latents `(…, z)`, in that order."""
@@ -68,11 +72,12 @@ class _Tour:
 
     def draw(self, name: str, tiles: list[Tile], title: str, columns: int, notes: str) -> None:
         """Draw the picture of that name."""
-        self.drawn.add(sheet(self.path(name), tiles, title, columns, tile=130, notes=notes))
+        sheet(self.path(name), tiles, title, columns, tile=130, notes=notes)
 
-    def path(self, name: str) -> Path:
-        """`figures/explore-<name>.png`."""
-        return self.run.picture_path("figures", f"{self.name}-{name}")
+    def path(self, name: str, suffix: str = ".png") -> Path:
+        """Of a picture that is about to be drawn, `explore-<name>.png`."""
+        self.drawn.add(f"{self.name}-{name}{suffix}")
+        return self.folder / f"{self.name}-{name}{suffix}"
 
     def note(self, part: str, item: str, **measured: float) -> None:
         """Rows of the table: a line for each thing measured."""
@@ -120,17 +125,18 @@ def explore(
         raise Gan3dError(f"your shapes have {theirs.resolution}³, but G makes {space.resolution}³; bring them to that")
     if train is not None and test is not None:
         test = test.apart_from(train)
-    tour = _Tour(run, space, train, test, seed, name)
-    for part in parts:
-        say(f"{part} …")
-        if part == "recovery":
-            _recovery(tour, n_recover, theirs, say)
-        elif part == "map":
-            _map(tour, embed, umap)
-        else:
-            {"paths": _paths, "arithmetic": _arithmetic, "dimensions": _dimensions}[part](tour)
-    for stale in {*(tour.path(picture) for picture in PICTURES), tour.path("morph").with_suffix(".gif")} - tour.drawn:
-        stale.unlink(missing_ok=True)  # of parts that were left out this time
+    with drafts(run.path / "figures") as folder:
+        tour = _Tour(folder, space, train, test, seed, name)
+        for part in parts:
+            say(f"{part} …")
+            if part == "recovery":
+                _recovery(tour, n_recover, theirs, say)
+            elif part == "map":
+                _map(tour, embed, umap)
+            else:
+                {"paths": _paths, "arithmetic": _arithmetic, "dimensions": _dimensions}[part](tour)
+    for picture in {f"{name}-{what}" for what in PICTURES} - tour.drawn:
+        (run.path / "figures" / picture).unlink(missing_ok=True)  # of parts that were left out this time
     inputs = {"train": train.identity() if train else None, "test": test.identity() if test else None}
     inputs["samples"] = {"path": space.name, "sha256": None, "n": POOL}
     options = {"parts": list(parts), "n_recover": n_recover, "column": "linear"}
@@ -178,7 +184,7 @@ def _paths(tour: _Tour) -> None:
     stops = np.concatenate([ends[0, :SHOWN], ends[0, :1]])
     way_round = [spherical(a, b, FRAMES + 1, tour.space.centre)[:-1] for a, b in itertools.pairwise(stops)]
     frames = tour.shapes(np.concatenate(way_round)).grids()
-    tour.drawn.add(animation(tour.path("morph").with_suffix(".gif"), [[grid] for grid in frames], GENERATED, 360))
+    animation(tour.path("morph", ".gif"), [[grid] for grid in frames], GENERATED, 360)
 
 
 def _arithmetic(tour: _Tour) -> None:
@@ -285,6 +291,6 @@ def _map(tour: _Tour, embed: Embedding | None, umap: bool) -> None:
         return
     sets = {"train": tour.train} | ({"test": tour.test} if tour.test is not None else {})
     rows, shown, label = feature_map(sets | {"generated": tour.shapes(tour.space.draw("pool", MOST))}, embed, tour.seed, umap)
-    tour.drawn.add(draw_map(tour.path("map"), rows, shown, label))
+    draw_map(tour.path("map"), rows, shown, label)
     for name, shape, x, y in rows.itertuples(index=False):
         tour.note("map", f"{name}:{shape}", x=x, y=y)

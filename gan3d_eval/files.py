@@ -16,6 +16,7 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +34,10 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "content_hash",
+    "drafts",
     "file_hash",
     "in_shell",
+    "is_held",
     "read_json",
     "refuse_closed",
     "refuse_ours",
@@ -91,6 +95,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def drafts(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder in `folder`. When all is done what lies in it moves there, in place of what had its names.
+
+    If the block raises, all stays as it was: pictures of one run of a verb do not stand among those of another.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".drafts-", dir=folder) as hidden:
+        yield Path(hidden)
+        for path in sorted(Path(hidden).iterdir()):
+            path.replace(folder / path.name)
+
+
+@contextlib.contextmanager
 def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success rename it to `path`.
 
@@ -142,6 +159,19 @@ def refuse_closed(folder: Path, way_out: str = "and what is made belongs there; 
         raise Gan3dError(f"{there} is a file, and no folder can be made there; choose another place")
     if not os.access(there, os.W_OK):
         raise Gan3dError(f"{there if there.name else there.absolute()} cannot be written to, {way_out}")
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock file."""
+    if not lock.exists():
+        return False
+    mine = filelock.FileLock(lock, timeout=0)
+    try:
+        mine.acquire()
+    except OSError:  # held; or on a disk where we may not ask, and then it is taken for held
+        return True
+    mine.release()
+    return False
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from gan3d_eval.files import UNREADABLE, Gan3dError
 from gan3d_eval.formats import VoxelError, parse_voxels
+from gan3d_eval.logs import EXPECTED, read_log
 from gan3d_eval.logs import MOST_BYTES as MOST_LOG
-from gan3d_eval.logs import read_log
 from gan3d_eval.trust import HEAD, MOST_NUMBERS, RESAVE, check_promise, check_size, kind_of
 
 __all__ = ["Entry", "Found", "Readers", "as_batch", "collect"]
 
 SUFFIX_OF = {"npy": ".npy", "npz": ".npz", "npy.gz": ".npy.gz", "mat": ".mat", "hdf5": ".h5", "binvox": ".binvox"}
 MOST_FILES, MOST_MESH = 100_000, 2**30
-LOGS = ("events", "log")
+LOGS, TEXTS = ("events", "log"), (".log", ".txt", ".csv")
 READABLE = ".npy, .npz, .mat, .h5, .binvox, .pt, .t7, .zip or a mesh"
 
 
@@ -80,6 +80,8 @@ class Found:
     notes: list[str] = dataclasses.field(default_factory=list)
     passed_over: int = 0
     """Files of kinds that are not looked at."""
+    texts: list[str] = dataclasses.field(default_factory=list)
+    """Those of them that could have been training logs."""
     left: int = dataclasses.field(default_factory=lambda: MOST_NUMBERS)
     """Bytes of grids that may still be read."""
 
@@ -119,6 +121,8 @@ def collect(source: Path, pattern: str = "*", array: str | None = None, readers:
             found.refused[entry.name] = f"cannot be read ({getattr(fault, 'strerror', None) or fault})"
     if not (found.batches or found.weights):
         raise VoxelError(_nothing(source, pattern, found, len(entries)))
+    if found.texts and not found.logs:
+        found.notes.append(f"no training log in {', '.join(found.texts[:3])}{' …' * (len(found.texts) > 3)}; {EXPECTED}")
     return found
 
 
@@ -240,6 +244,7 @@ def _take_log(entry: Entry, found: Found, kind: str, alone: bool) -> None:
         if alone:
             raise VoxelError(f"holds no shapes (expected {READABLE}), and {fault}") from None
         found.passed_over += 1
+        found.texts += [entry.name] * (PurePosixPath(entry.name).suffix.lower() in TEXTS)
         return
     if left_out:
         found.notes.append(f"{entry.name}: not taken over: {', '.join(left_out[:8])}{' …' * (len(left_out) > 8)}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan3d_eval.distances import jaccard_from_l1, nearest
+from gan3d_eval.files import drafts
 from gan3d_eval.render import GENERATED, REAL, animation
 from gan3d_eval.run_dir import NO_DATA, Result, RunDir
 from gan3d_eval.sheets import FORMATS, Paper, Tile, pair_sheet, sheet
@@ -28,15 +29,15 @@ TURNED, TURNS = 4, 36
 class _Album:
     """Where pictures go, how they look, and which are there so far."""
 
-    def __init__(self, run: RunDir, paper: Paper, suffix: str, say: Callable[[str], None]) -> None:
-        self.run, self.paper, self.suffix, self.say = run, paper, suffix, say
+    def __init__(self, folder: Path, paper: Paper, suffix: str, say: Callable[[str], None]) -> None:
+        self.folder, self.paper, self.suffix, self.say = folder, paper, suffix, say
         self.drawn: list[Path] = []
         self.absent: dict[str, str] = {}
 
     def path(self, name: str, suffix: str = "") -> Path:
         """Of a picture that is about to be drawn."""
         self.say(f"drawing {name} …")
-        self.drawn.append(self.run.picture_path(VERB, name).with_suffix(suffix or self.suffix))
+        self.drawn.append((self.folder / name).with_suffix(suffix or self.suffix))
         return self.drawn[-1]
 
     def tiles(self, name: str, tiles: Sequence[Tile], title: str, columns: int = 8, tile: int = 220) -> None:
@@ -77,29 +78,42 @@ def gallery(
         No off-screen rendering here.
     """
     started = time.perf_counter()
-    album = _Album(run, paper or Paper(), suffix, say)
-    tiles: list[Tile] = [(grid, name, GENERATED) for grid, name in zip(gen.grids(slice(n)), gen.names, strict=False)]
-    album.tiles("samples", tiles, f"Generated: the first {len(tiles)} samples, as drawn")
-    if train is None:
-        album.absent |= dict.fromkeys(("training", "pairs"), NO_DATA)
-    else:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:n])
-        tiles = [(train.grids([row])[0], train.names[row], REAL) for row in rows]
-        album.tiles("training", tiles, f"Training shapes: {len(rows)} of {len(train)}, drawn at random")
-        title = "The first samples, each beside the training shape nearest under L1"
-        album.pairs("pairs", gen, train, np.arange(min(PAIRS, len(gen))), title, "training")
-    _best_and_worst(album, gen, test if test is None or train is None else test.apart_from(train))
-    _thresholds(album, probabilities)
-    _progress(album, run)
-    if turntable:
-        first = gen.grids(slice(TURNED))
-        animation(album.path("turntable", ".gif"), [list(first)] * TURNS, GENERATED, 360)
-    for stale in {path for path in (run.path / VERB).iterdir() if path.suffix[1:] in (*FORMATS, "gif")} - set(album.drawn):
-        stale.unlink()  # of other samples, or of a dataset that is no longer there
+    with drafts(run.path / VERB) as folder:
+        album = _Album(folder, paper or Paper(), suffix, say)
+        _samples(album, gen, n)
+        _training(album, gen, train, n, seed)
+        _best_and_worst(album, gen, test if test is None or train is None else test.apart_from(train))
+        _thresholds(album, probabilities)
+        _progress(album, run)
+        if turntable:
+            first = gen.grids(slice(TURNED))
+            animation(album.path("turntable", ".gif"), [list(first)] * TURNS, GENERATED, 360)
+    names = {path.name for path in album.drawn}
+    for path in list((run.path / VERB).iterdir()):
+        if path.suffix[1:] in (*FORMATS, "gif") and path.name not in names:
+            path.unlink()  # of other samples, or of a dataset that is no longer there
     inputs = {"samples": gen.identity(), "train": train.identity() if train else None}
     inputs["test"] = test.identity() if test else None
     values: dict[str, Any] = {path.stem: f"{VERB}/{path.name}" for path in album.drawn}
     return Result(VERB, "gallery-2", inputs, {"n": n}, values, {}, absent=album.absent, seed=seed, started=started)
+
+
+def _samples(album: _Album, gen: VoxelSet, n: int) -> None:
+    """The first n samples."""
+    tiles: list[Tile] = [(grid, name, GENERATED) for grid, name in zip(gen.grids(slice(n)), gen.names, strict=False)]
+    album.tiles("samples", tiles, f"Generated: the first {len(tiles)} samples, as drawn")
+
+
+def _training(album: _Album, gen: VoxelSet, train: VoxelSet | None, n: int, seed: int) -> None:
+    """Training shapes at random, and the first samples beside those nearest to them."""
+    if train is None:
+        album.absent |= dict.fromkeys(("training", "pairs"), NO_DATA)
+        return
+    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:n])
+    tiles: list[Tile] = [(train.grids([row])[0], train.names[row], REAL) for row in rows]
+    album.tiles("training", tiles, f"Training shapes: {len(rows)} of {len(train)}, drawn at random")
+    title = "The first samples, each beside the training shape nearest under L1"
+    album.pairs("pairs", gen, train, np.arange(min(PAIRS, len(gen))), title, "training")
 
 
 def _best_and_worst(album: _Album, gen: VoxelSet, test: VoxelSet | None) -> None:

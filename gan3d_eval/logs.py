@@ -19,7 +19,7 @@ import pandas as pd
 from gan3d_eval.contract import METRICS
 from gan3d_eval.files import Gan3dError
 
-__all__ = ["MOST_BYTES", "LogError", "metric_of", "read_log"]
+__all__ = ["EXPECTED", "MOST_BYTES", "LogError", "metric_of", "read_log"]
 
 MOST_BYTES, MOST_ROWS, MOST_STEPS, LONGEST_LINE = 2**26, 2_000_000, 2**53, 2000
 WORDS = {
@@ -27,6 +27,7 @@ WORDS = {
     "d": {"d", "dis", "disc", "discriminator", "netd"}, "g": {"g", "gen", "generator", "netg"},
     "real": {"r", "real"}, "fake": {"f", "fake"},
 }  # fmt: skip
+OURS = frozenset({"train", "training"}.union(*WORDS.values()))
 OTHERS = frozenset("recon reconstruction val valid validation test gp penalty kl cycle".split())
 """Words of losses that are not the game's, or not of training."""
 STEPS = frozenset("step steps iter iters iteration iterations itr global_step".split())
@@ -34,12 +35,17 @@ NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
 PAIR = re.compile(rf"([A-Za-z][A-Za-z_/ ]{{0,40}}(?:\([A-Za-z()]{{1,8}}\))?)\s*[:=]\s*({NUMBER})(?![\w.])")
 STEP = re.compile(r"\b(?:iter(?:ation)?s?|steps?|itr)\b\s*[-:=#\[(]?\s*(\d{1,15})", re.IGNORECASE)
 EPOCH = re.compile(r"\bepochs?\b\s*[-:=#\[(]?\s*(\d{1,15})", re.IGNORECASE)
+SPACED = re.compile(rf"([A-Za-z][A-Za-z_/ ]{{0,40}}?)\s+({NUMBER})(?![\w./])")
+"""A name and a number with nothing between: only of names that are made of our words alone, as sentences hold numbers too."""
+FIRST = re.compile(r"\W*\[(\d{1,9})/\d{1,9}\]")
+"""`[3/100]` at the beginning of a line, alone: an epoch."""
 BOTH = re.compile(
     r"\[(\d{1,9})/\d+\][,;]?\s*(?:(?:iter(?:ation)?|step|itr|batch)s?\s*[:=]?\s*)?\[(\d{1,9})/(\d{1,9})\]", re.IGNORECASE
 )
 """Epoch and batch of PyTorch's own example of a DCGAN."""
 LOSSES_AS_D_OF_X = re.compile(r"(?:Epochs|Iteration)-\d+")
 """A port (simple-pytorch-3dgan) prints losses under the names D(x) and D(G(x)); others print D's answers there."""
+EXPECTED = "expected lines such as `Epoch 1: loss_d=0.9, loss_g=1.2`, or a table with a header"
 Rows = dict[int, dict[str, float]]
 
 
@@ -49,8 +55,7 @@ class LogError(Gan3dError):
 
 def metric_of(name: str) -> str | None:
     """The column of `metrics.csv` that a name stands for, or None."""
-    plain = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-    words = set(re.findall(r"[a-z]+", plain))
+    plain, words = _words(name)
     if (exact := re.sub(r"[^a-z]+", "_", plain).strip("_")) in METRICS:
         return exact
     if words <= {"epoch", "epochs"} and words:
@@ -66,6 +71,12 @@ def metric_of(name: str) -> str | None:
     part = next((f"_{part}" for part in ("real", "fake") if words & WORDS[part]), "")
     found = f"{kind}_{players[0]}{part}" if kind and len(players) == 1 else ""
     return found if found in METRICS else None
+
+
+def _words(name: str) -> tuple[str, set[str]]:
+    """A name in lower case, and its words."""
+    plain = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return plain, set(re.findall(r"[a-z]+", plain))
 
 
 def read_log(data: bytes, events: bool) -> tuple[pd.DataFrame, list[str]]:
@@ -99,7 +110,7 @@ def read_log(data: bytes, events: bool) -> tuple[pd.DataFrame, list[str]]:
     table = pd.DataFrame.from_dict(rows, orient="index").sort_index() if rows else pd.DataFrame()
     columns = [name for name in METRICS if name in table]
     if not set(columns) - {"epoch", "seconds"}:
-        raise LogError("holds no training log: no steps with losses, accuracies or learning rates of G or D")
+        raise LogError(f"holds no training log: no steps with losses, accuracies or learning rates of G or D; {EXPECTED}")
     table = table[columns]
     table.insert(0, "step", table.index.to_numpy())
     return table.reset_index(drop=True), sorted(left_out)
@@ -177,7 +188,7 @@ def _number(text: str) -> float | None:
 
 def _line(line: str) -> Iterator[tuple[int, str, float]]:
     """The pairs of names and numbers in a line that names a step or an epoch."""
-    both, step, epoch = BOTH.search(line), STEP.search(line), EPOCH.search(line)
+    both, step, epoch = BOTH.search(line), STEP.search(line), EPOCH.search(line) or FIRST.match(line)
     if both:
         at = int(both[1]) * int(both[3]) + int(both[2])
     elif step or epoch:
@@ -193,3 +204,6 @@ def _line(line: str) -> Iterator[tuple[int, str, float]]:
             plain = {"D(x)": "loss_d", "D(G(x))": "loss_g"}.get(plain, plain)
         if plain.lower() not in STEPS | {"epoch", "epochs"}:
             yield at, plain, float(value)
+    for name, value in SPACED.findall(line):
+        if _words(name)[1] <= OURS and metric_of(name):
+            yield at, name, float(value)

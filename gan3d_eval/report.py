@@ -16,12 +16,13 @@ from typing import Any
 
 import jinja2
 
-from gan3d_eval.files import atomic_file, in_shell
+from gan3d_eval.contract import is_ours
+from gan3d_eval.files import atomic_file, in_shell, is_held
 from gan3d_eval.provenance import variants
 from gan3d_eval.report_answers import answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
 from gan3d_eval.report_texts import CAPTIONS, LABELS, OPTIONAL, SECTIONS
-from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.run_dir import LOCK, RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["report"]
@@ -61,19 +62,34 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     _kept(run.metrics, refused)
     made = {result["verb"] for result in results.values()}
     stale = {name for name, result in results.items() if is_stale(run, result)}
+    killed = run.meta["status"] == "running" and not is_held(run.path / LOCK)
     current = {name: result for name, result in results.items() if name not in stale}
     parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
     sections = [_section(run, results, stale, refused, part) for part in parts]
     for reason in refused:
         say(f"warning: left out: {reason}")
     return {
-        "meta": run.meta, "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
-        "answers": answers(current, bool(run.checkpoints()), in_shell(run.path), _of_one_class(run)),
+        "meta": run.meta | ({"status": "killed"} if killed else {}),
+        "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
+        "answers": answers(results, _why_no_weights(run), in_shell(run.path), _of_one_class(run), stale, _first(run)),
         "failures": failures(run.meta), "refused": refused,
-        "resume": run.resumption() if run.meta["status"] == "interrupted" else None,
+        "stopped": run.meta.get("failure") or ("it was killed" if killed else None),
+        "resume": run.resumption() if killed or run.meta["status"] == "interrupted" else None,
         "shapes": shapes, "provenance": _provenance(run),
         "sections": sections,
     }  # fmt: skip
+
+
+def _why_no_weights(run: RunDir) -> str:
+    """Why there is no discriminator to ask; empty if there is one."""
+    return "" if run.checkpoints() else "there is no checkpoint yet" if is_ours(run.meta) else "no weights came with this run"
+
+
+def _first(run: RunDir) -> str:
+    """The command that makes samples, where there are none to judge yet."""
+    if run.sample_names() or not is_ours(run.meta) or (is_held(run.path / LOCK) and not run.checkpoints()):
+        return ""
+    return f"python cli.py sample {in_shell(run.path)}" if run.checkpoints() else run.resumption()
 
 
 def _of_one_class(run: RunDir) -> bool:
@@ -109,7 +125,7 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": not mine, "command": f"python cli.py {verb} {in_shell(run.path)}",
+        "missing": not mine, "command": _first(run) * (verb != "curves") or f"python cli.py {verb} {in_shell(run.path)}",
         "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection
 from typing import Any
 
 __all__ = ["answers", "failures", "percent"]
@@ -17,21 +19,26 @@ NOVEL = {
 }
 
 
-def answers(results: dict[str, dict[str, Any]], has_weights: bool, run_dir: str, one_class: bool = False) -> list[Answer]:
+def answers(
+    results: dict[str, dict[str, Any]], why_no_weights: str, run_dir: str, one_class: bool = False, stale: Collection[str] = (),
+    first: str = "",
+) -> list[Answer]:  # fmt: skip
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
-    A question whose verb was not run is answered by the command that does it; features need a data set of several classes.
+    A question whose verb was not run, or on samples that are not there any more (`stale`), is answered by the command that
+    does it, or by the one that has to come `first`; features need a data set of several classes.
     """
+    ask = functools.partial(_or_command, results=results, stale=stale, first=first)
     labelled = f"{run_dir} --dataset DATASET_DIR (labelled shapes; the run's own are of one class)" if one_class else run_dir
     return [
-        _or_command("Is it real?", "compare", run_dir, results, _real),
-        _or_command("Is it new?", "nn-check", run_dir, results, _new),
-        _or_command("Are D's features any good?", "classify-features", labelled, results, _features)
-        if has_weights or "classify-features" in results
-        else _answer("Are D's features any good?", "Cannot be asked", "none", "no weights came with this run"),
-        _or_command("What do people say?", "human-eval", run_dir, results, _people)
+        ask("Is it real?", "compare", run_dir, judge=_real),
+        ask("Is it new?", "nn-check", run_dir, judge=_new),
+        ask("Are D's features any good?", "classify-features", labelled, judge=_features)
+        if not why_no_weights or "classify-features" in results
+        else _answer("Are D's features any good?", "Cannot be asked", "none", why_no_weights),
+        ask("What do people say?", "human-eval", run_dir, judge=_people)
         if "human-eval" in results or "human-eval-2afc" not in results
-        else _or_command("What do people say?", "human-eval-2afc", run_dir, results, _preferred),
+        else ask("What do people say?", "human-eval-2afc", run_dir, judge=_preferred),
     ]
 
 
@@ -49,11 +56,13 @@ def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:
     return {"question": question, "answer": answer, "tone": tone, "detail": detail}
 
 
-def _or_command(question: str, verb: str, run_dir: str, results: dict[str, dict[str, Any]], judge: Any) -> Answer:
+def _or_command(
+    question: str, verb: str, run_dir: str, results: dict[str, dict[str, Any]], judge: Any, stale: Collection[str], first: str
+) -> Answer:
     """The answer of the verb's result on the run's own data, or how to get one."""
-    command = f"{'human-eval serve' if verb == 'human-eval' else verb} {run_dir}"
-    if verb not in results:
-        return _answer(question, "Not asked yet", "none", f"python cli.py {command}")
+    command = f"python cli.py {'human-eval serve' if verb == 'human-eval' else verb} {run_dir}"
+    if verb not in results or verb in stale:
+        return _answer(question, "Asked of older samples" if verb in stale else "Not asked yet", "none", first or command)
     said = judge(results[verb])
     return _answer(question, *said) if said else _answer(question, "Cannot be said", "none", "see the reasons below")
 

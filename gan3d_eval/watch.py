@@ -9,8 +9,8 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-import filelock
-
+from gan3d_eval.contract import lost_rows
+from gan3d_eval.files import is_held
 from gan3d_eval.run_dir import LOCK, RunDir
 
 __all__ = ["Glance", "glance", "is_training", "watch"]
@@ -30,15 +30,7 @@ class Glance:
 
 def is_training(run: RunDir) -> bool:
     """Whether a process holds the run's lock, as every training does."""
-    if not (run.path / LOCK).exists():
-        return False
-    lock = filelock.FileLock(run.path / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except OSError:  # held; or on a disk where we may not ask, and then the run's word is taken
-        return True
-    lock.release()
-    return False
+    return is_held(run.path / LOCK)
 
 
 def glance(run: RunDir) -> Glance:
@@ -47,8 +39,9 @@ def glance(run: RunDir) -> Glance:
     if status == "running" and not is_training(run):  # and it has not ended between the two looks
         status = str(RunDir.open(run.path).meta["status"]).replace("running", "killed")
     log = run.metrics()
+    lost = lost_rows(log, run.meta, run.checkpoints())
     if log is None or log.empty:
-        return Glance(status, 0, f"{status}, {'without a log' if status == 'imported' else 'no step yet'}")
+        return Glance(status, 0, f"{status}, {lost or ('without a log' if status == 'imported' else 'no step yet')}")
     last = log.tail(LAST)
     parts = [status, f"step {int(log['step'].iloc[-1])}"]
     if "epoch" in log:
@@ -66,7 +59,7 @@ def glance(run: RunDir) -> Glance:
     names = [str(f.get("name")) for f in failures if isinstance(f, dict)] if isinstance(failures, list) else []
     if names:
         parts.append(f"seen on the way: {', '.join(names)}")
-    return Glance(status, int(log["step"].iloc[-1]), "  ".join(parts))
+    return Glance(status, int(log["step"].iloc[-1]), "  ".join([*parts, *([lost] if lost else [])]))
 
 
 def watch(run: RunDir, every: float = 10.0) -> Iterator[Glance]:

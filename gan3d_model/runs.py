@@ -72,8 +72,10 @@ def create_run(
 def config_of(run: RunDir) -> TrainConfig:
     """What `run` was trained with; ConfigError if that is not known (of imported runs), and so it cannot be resumed."""
     if (imported := run.meta["status"] == "imported") or not run.has("config.json"):
-        why = "was imported" if imported else "has no config.json"
-        raise ConfigError(f"{run.path} {why}: how it was trained is unknown, so it cannot be resumed; train a new run")
+        why, restored = ("was imported", "") if imported else ("has no config.json", "restore it, or ")
+        raise ConfigError(
+            f"{run.path} {why}: how it was trained is unknown, so it cannot be resumed; {restored}train a new run"
+        )
     try:
         config = TrainConfig.from_dict(run.config(), f"{run.path}/config.json")
     except Gan3dError as fault:

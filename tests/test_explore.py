@@ -167,6 +167,21 @@ def test_parts_that_are_not_asked_for_leave_no_stale_picture(cli, run_copy: RunD
     assert [path.name for path in run_copy.pictures("figures") if path.stem.startswith("explore")] == ["explore-dimensions.png"]
 
 
+def test_an_interrupted_tour_leaves_the_one_before_whole(run_copy: RunDir, little, monkeypatch):
+    def tour(*parts, seed=0):
+        explore(run_copy, CheckpointSpace.open(run_copy), None, None, parts, seed=seed)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    tour("dimensions", "paths")
+    before = {path.name: path.read_bytes() for path in (run_copy.path / "figures").iterdir()}
+    monkeypatch.setattr("gan3d_eval.explore._arithmetic", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tour("paths", "arithmetic", seed=3)
+    assert {path.name: path.read_bytes() for path in (run_copy.path / "figures").iterdir()} == before
+
+
 def test_without_a_dataset_what_needs_it_is_absent_with_a_reason(run_copy: RunDir, little):
     result, rows = explore(run_copy, CheckpointSpace.open(run_copy), None, None, ("paths", "recovery", "map"), n_recover=2)
     looked_for = rows.loc[rows["part"] == "recovery", "item"]

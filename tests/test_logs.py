@@ -70,6 +70,21 @@ def test_event_files_of_tensorboard_both_kinds_of_scalars(tmp_path):
     assert len(read_log(data[:-20], True)[0]) == 3  # the last record is not whole
 
 
+@pytest.mark.parametrize("line", [
+    "[{}/100] Loss_D: 0.9 Loss_G: 1.2\n", "[{}/100], Loss_D: 0.9, Loss_G: 1.2\n", "Epoch {}/100: D loss 0.9 G loss 1.2\n",
+    "epoch {} loss_d 0.9 loss_g 1.2 time 3.5\n", "[{}/100] lossD=0.9 lossG=1.2\n", "[{}/100] train d_loss 0.9 | g_loss 1.2\n",
+])  # fmt: skip
+def test_lines_with_one_bracket_or_nothing_between_name_and_number(line):
+    table, _ = read_log("".join(line.format(epoch) for epoch in (1, 2, 3)).encode(), False)
+    assert table[["step", "epoch"]].to_numpy().tolist() == [[1, 1], [2, 2], [3, 3]]
+    assert table[["loss_d", "loss_g"]].to_numpy().tolist() == [[0.9, 1.2]] * 3
+
+
+def test_sentences_are_no_losses():
+    with pytest.raises(LogError, match="expected lines such as `Epoch 1: loss_d=0.9, loss_g=1.2`, or a table with a header"):
+        read_log(b"Epoch 3: the loss of the discriminator fell below 0.5\n", False)
+
+
 @pytest.mark.parametrize("between", ["Step [{}/600]", "Iter: [{}/600]", "batch [{}/600]"])
 def test_steps_that_begin_anew_in_each_epoch_are_counted_on(between):
     lines = [f"Epoch [{epoch}/3], {between.format(step)}, d_loss: 0.5\n" for epoch in (1, 2) for step in (200, 400)]

@@ -26,6 +26,7 @@ from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import Result, RunDir, RunDirError
 from gan3d_eval.sheets import Paper, sheet
 from gan3d_eval.voxels import VoxelSet
+from gan3d_model.runs import hold_run
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +125,34 @@ def test_the_gallery_draws_what_there_is_data_for(run_copy):
     alone = gallery(run_copy, run_copy.samples(), None, n=3)
     assert set(alone.absent) == {"training", "pairs", "best", "worst", "thresholds"}
     assert [path.stem for path in run_copy.pictures("gallery")] == ["progress", "samples"]  # nothing stale beside them
+
+
+def test_an_interrupted_gallery_leaves_the_one_before_whole(run_copy, monkeypatch):
+    train = run_copy.training_set()[0]
+    gallery(run_copy, run_copy.samples(), train, n=2)
+    before = {path.name: path.read_bytes() for path in (run_copy.path / "gallery").iterdir()}
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gan3d_eval.gallery._progress", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gallery(run_copy, run_copy.samples(run_copy.sample_names()[0]), train, n=3)
+    assert {path.name: path.read_bytes() for path in (run_copy.path / "gallery").iterdir()} == before
+
+
+def test_the_report_of_a_training_that_was_killed_before_it_had_samples_says_how_to_go_on(run_copy, cli):
+    for path in [*run_copy.checkpoints(), *(run_copy.path / "samples").iterdir()]:
+        path.unlink()
+    page = report([run_copy.update(status="running")]).read_text()
+    assert f"run did not finish: it was killed; go on with: <code>{run_copy.resumption()}</code>" in page
+    assert "killed ·" in page
+    assert page.count(f"<code>{run_copy.resumption()}</code>") >= 4  # in place of each verb that needs samples
+    assert "there is no checkpoint yet" in page
+    assert "no weights came" not in page
+    with hold_run(run_copy):
+        page = report([run_copy]).read_text()
+    assert "--resume" not in page.split("Provenance")[0]
 
 
 def test_curves_describe_the_log(run_copy):
@@ -402,7 +431,7 @@ def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, c
         "The samples of nn-check are not there any more, or have changed. Make it again with: <code>python cli.py nn-check"
         in page
     )
-    assert "Not asked yet" in page.split("Is it new?")[1].split("</tr>")[0]
+    assert "Asked of older samples" in page.split("Is it new?")[1].split("</tr>")[0]
     assert "A under L1" not in page  # no tile of theirs either
     assert "near_name" not in page.split("<script>")[0]
 
@@ -478,7 +507,7 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     def said(gen, ref, coverage):
         real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
         values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
-        return answers({"compare": result_of(values | real)}, True, "runs/a")[0]["tone"]
+        return answers({"compare": result_of(values | real)}, "", "runs/a")[0]["tone"]
 
     assert said(0.5, 0.55, 0.48) == "good"
     assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
@@ -487,18 +516,18 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
 
 
 def test_without_weights_nobody_is_sent_to_ask_for_features():
-    assert [answers({}, weights, "runs/a")[2]["answer"] for weights in (True, False)] == ["Not asked yet", "Cannot be asked"]
+    assert [answers({}, why, "runs/a")[2]["answer"] for why in ("", "no weights")] == ["Not asked yet", "Cannot be asked"]
 
 
 def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     def said(trained, untrained, voxels, p):
         values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
-        return answers({"classify-features": result_of(values)}, True, "runs/a")[2]
+        return answers({"classify-features": result_of(values)}, "", "runs/a")[2]
 
     assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
-    assert answers({}, True, "runs/a")[2]["answer"] == "Not asked yet"
+    assert answers({}, "", "runs/a")[2]["answer"] == "Not asked yet"
 
 
 def test_ctrl_c_while_a_shape_is_drawn_is_heard_afterwards():

@@ -111,6 +111,13 @@ def test_rule_3_a_misspelled_key_is_listed_of_our_own_runs_and_allowed_to_others
     assert cli("check-run", run_copy.path).exit_code == 0
 
 
+def test_rule_3_a_training_of_ours_without_its_config_is_seen(run_copy):
+    (run_copy.path / "config.json").unlink()
+    assert check_run(run_copy.path) == [(3, "config.json, which every training writes, is missing")]
+    run_copy.update(status="imported")
+    assert check_run(run_copy.path) == []
+
+
 def test_rule_3_a_config_without_its_settings_is_seen(run_copy):
     run_copy.write_config({})
     assert check_run(run_copy.path, lambda values, where: None) == [(3, "config.json: resolution is None, in run.json 16")]

@@ -66,10 +66,15 @@ def test_a_log_that_holds_no_numbers_is_refused_in_one_line(run_copy, cli, log, 
 
 
 def test_a_run_without_a_log_or_with_few_columns_is_no_error(run_copy):
+    lost = "metrics.csv has {} of the 6 rows of this training, the others are lost"
     (run_copy.path / "metrics.csv").write_text("step\n3\n")
-    assert glance(run_copy).line == "finished  step 3"
+    assert glance(run_copy).line == f"finished  step 3  {lost.format(1)}"
     (run_copy.path / "metrics.csv").unlink()
-    assert glance(run_copy).line == "finished, no step yet"
+    assert glance(run_copy).line == f"finished, {lost.format(0)}"
+    assert glance(run_copy.update(status="imported")).line == "imported, without a log"
+    for path in run_copy.checkpoints():
+        path.unlink()
+    assert glance(run_copy.update(status="interrupted")).line == "interrupted, no step yet"
 
 
 def test_judging_without_held_out_shapes_is_refused_before_it_begins(run_copy, cli, tmp_path):
