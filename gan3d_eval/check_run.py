@@ -106,8 +106,9 @@ def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -
 
 
 def _metrics(run: RunDir) -> Iterator[str]:
+    checkpoints = run.checkpoints()  # before the log, which a training writes first
     log = run.metrics(checked=False)
-    lost = lost_rows(log, run.meta, run.checkpoints())
+    lost = lost_rows(log, run.meta, checkpoints)
     if log is None:
         yield from [lost] if lost else []
         return

@@ -30,6 +30,7 @@ def curves(run: RunDir) -> Result:
         No `metrics.csv`, no row in it yet, or something in it that is no number.
     """
     started = time.perf_counter()
+    checkpoints = run.checkpoints()  # before the log, which a training writes first
     log = run.metrics()
     if log is None or log.empty:
         raise RunDirError(
@@ -62,7 +63,7 @@ def curves(run: RunDir) -> Result:
     gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
-    notes = [lost] if (lost := lost_rows(log, run.meta, run.checkpoints())) else []
+    notes = [lost] if (lost := lost_rows(log, run.meta, checkpoints)) else []
     return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, notes, absent, started=started)
 
 

@@ -25,7 +25,8 @@ __all__ = ["Piece", "Spread", "in_process", "jaccard_from_l1", "matrix", "near_d
 BLOCK = 2**28
 """Bytes of the database that are searched at a time."""
 ONE_SHAPE = 0.5
-STRETCHES = 128
+"""Samples that differ by at most this share of what they differ from the training set by are one shape."""
+STRETCHES = 128  # of a packed grid, whose numbers of voxels are compared before the grids are
 Found = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 

@@ -38,8 +38,9 @@ def glance(run: RunDir) -> Glance:
     status = str(run.meta["status"])
     if status == "running" and not is_training(run):  # and it has not ended between the two looks
         status = str(RunDir.open(run.path).meta["status"]).replace("running", "killed")
+    checkpoints = run.checkpoints()  # before the log, which a training writes first
     log = run.metrics()
-    lost = lost_rows(log, run.meta, run.checkpoints())
+    lost = lost_rows(log, run.meta, checkpoints)
     if log is None or log.empty:
         return Glance(status, 0, f"{status}, {lost or ('without a log' if status == 'imported' else 'no step yet')}")
     last = log.tail(LAST)
