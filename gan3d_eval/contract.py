@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.files import Gan3dError, read_table
 
 __all__ = ["FORMAT", "METRICS", "RUN_KEYS", "is_ours", "log_table", "lost_rows", "meta_faults", "result_faults"]
 
@@ -84,9 +84,9 @@ def log_table(text: str, checked: bool = True) -> pd.DataFrame:
         No table with a column `step` or, if `checked`, one that holds text or a row without a step.
     """
     try:
-        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
+        table = read_table(io.StringIO(text[: text.rfind("\n") + 1]))
     except ValueError as fault:
-        raise Gan3dError(f"cannot be read: {fault}; move it away if it is no log") from None
+        raise Gan3dError(f"cannot be read: {str(fault).strip()}; delete such a line, or move it away if it is no log") from None
     if "step" not in table:
         raise Gan3dError(f"no column 'step'; found {', '.join(map(str, table.columns))}; move it away if it is no log")
     if checked and len(table):

@@ -18,6 +18,7 @@ import shlex
 import shutil
 import tempfile
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "in_shell",
     "is_held",
     "read_json",
+    "read_table",
     "refuse_closed",
     "refuse_ours",
     "refuse_target",
@@ -202,6 +205,17 @@ def content_hash(*arrays: NDArray[Any]) -> str:
         for start in range(0, len(array), 4096):  # rows in blocks, so that a memory map is never read whole
             digest.update(np.ascontiguousarray(array[start : start + 4096]).data)
     return digest.hexdigest()
+
+
+def read_table(source: Any, **options: Any) -> pd.DataFrame:
+    """`pandas.read_csv`; ValueError for rows longer than their header, of which that takes the first columns for an index."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table: pd.DataFrame = pd.read_csv(source, index_col=False, **options)
+        except pd.errors.ParserWarning:
+            raise ValueError("rows have more fields than their header") from None
+    return table
 
 
 def row_hashes(rows: NDArray[Any]) -> list[bytes]:

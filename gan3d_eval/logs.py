@@ -147,8 +147,10 @@ def _text(data: bytes) -> Iterator[tuple[int, str, float]]:
     lines = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace")
     header = next(lines, "")[:LONGEST_LINE]
     is_line = STEP.search(header) or EPOCH.search(header)
-    if not is_line and {metric_of(name) for name in header.split(",")} & {"step", "epoch"}:
-        yield from _table(header, lines)
+    mark = next((mark for mark in ",\t;" if mark in header), " ")
+    known = {metric_of(name) for name in header.split(mark)}
+    if not is_line and known & {"step", "epoch"} and (mark != " " or known - {None, "step", "epoch"}):  # or words of a sentence
+        yield from _table(header, lines, mark)
     else:
         last = (-1.0, -1)  # epoch, step
         for line in itertools.chain([header], lines):
@@ -163,14 +165,16 @@ def _text(data: bytes) -> Iterator[tuple[int, str, float]]:
             yield from found
 
 
-def _table(header: str, lines: Iterable[str]) -> Iterator[tuple[int, str, float]]:
-    """A table with a header; a last line without end is still being written. Without steps its epochs are taken for these."""
+def _table(header: str, lines: Iterable[str], mark: str) -> Iterator[tuple[int, str, float]]:
+    """A table with a header and `mark` between columns; a last line without end is still being written. Without steps its
+    epochs are taken for these.
+    """
     whole = (line for line in lines if line.endswith("\n") and len(line) <= LONGEST_LINE)
     try:
-        names = next(csv.reader([header]))
+        names = next(csv.reader([header], delimiter=mark, skipinitialspace=True))
         known = [metric_of(name) for name in names]
         step = known.index("step") if "step" in known else known.index("epoch")
-        for row in csv.reader(whole):
+        for row in csv.reader(whole, delimiter=mark, skipinitialspace=True):
             if len(row) > step and (at := _number(row[step])) is not None and abs(at) < MOST_STEPS:
                 for name, metric, cell in zip(names, known, row, strict=False):
                     if metric != "step" and (value := _number(cell)) is not None:

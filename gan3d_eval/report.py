@@ -28,6 +28,8 @@ from gan3d_eval.voxels import VoxelError, VoxelSet
 __all__ = ["report"]
 
 HERE = Path(__file__).parent
+SAMPLELESS = ("curves", "classify-features", "explore", "history")
+"""Verbs that judge a run before it has its samples."""
 SCRIPTS = ("viewer.js", "report.js")
 
 
@@ -125,7 +127,7 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": not mine, "command": _first(run) * (verb != "curves") or f"python cli.py {verb} {in_shell(run.path)}",
+        "missing": not mine, "command": _first(run) * (verb not in SAMPLELESS) or f"python cli.py {verb} {in_shell(run.path)}",
         "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],

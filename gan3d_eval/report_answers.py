@@ -26,14 +26,14 @@ def answers(
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
     A question whose verb was not run, or on samples that are not there any more (`stale`), is answered by the command that
-    does it, or by the one that has to come `first`; features need a data set of several classes.
+    does it, or by the one that has to come `first`, to draw samples; features need a data set of several classes.
     """
     ask = functools.partial(_or_command, results=results, stale=stale, first=first)
     labelled = f"{run_dir} --dataset DATASET_DIR (labelled shapes; the run's own are of one class)" if one_class else run_dir
     return [
         ask("Is it real?", "compare", run_dir, judge=_real),
         ask("Is it new?", "nn-check", run_dir, judge=_new),
-        ask("Are D's features any good?", "classify-features", labelled, judge=_features)
+        ask("Are D's features any good?", "classify-features", labelled, judge=_features, first="")
         if not why_no_weights or "classify-features" in results
         else _answer("Are D's features any good?", "Cannot be asked", "none", why_no_weights),
         ask("What do people say?", "human-eval", run_dir, judge=_people)

@@ -22,6 +22,7 @@ from gan3d_eval.files import (
     content_hash,
     file_hash,
     read_json,
+    read_table,
     row_hashes,
     write_json,
 )
@@ -163,7 +164,7 @@ class VoxelSet:
             raise VoxelError(f"{path}/dataset.json has format {info.get('format')!r}, not {DATASET_FORMAT}; prepare it anew")
         try:
             packed = np.lib.format.open_memmap(path / "voxels.npy", mode="r")  # np.load would take an .npz as well
-            table = pd.read_csv(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
+            table = read_table(path / "shapes.csv", keep_default_na=False, dtype={"name": str, "class": str})
         except UNREADABLE as fault:
             why = f"{Path(fault.filename).name}: {fault.strerror}" if isinstance(fault, OSError) and fault.filename else fault
             raise VoxelError(f"{path} is damaged ({why}); prepare it again") from None

@@ -199,7 +199,8 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
         raise _missing(checkpoint, name, path) from None
     except (AttributeError, RuntimeError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:200]
-        raise CheckpointError(f"{path}: {name} does not fit the config beside it ({reason})") from None
+        way_out = "restore config.json, or train a new run"
+        raise CheckpointError(f"{path}: {name} does not fit the config beside it; {way_out} ({reason} …)") from None
 
 
 def _missing(checkpoint: dict[str, Any], name: str, path: Path) -> MissingPart:

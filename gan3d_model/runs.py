@@ -98,7 +98,8 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
     if changed := known.differences(asked):
         raise ConfigError(f"{run.path} was trained with another config ({'; '.join(changed)}); start a new run instead")
     if (recorded := run.meta["dataset"]["sha256"]) != shapes.sha256:
-        raise ConfigError(f"{run.path} was trained on other shapes (hash {recorded[:12]}, these: {shapes.sha256[:12]})")
+        found = f"hash {recorded[:12]}, these: {shapes.sha256[:12]}"
+        raise ConfigError(f"{run.path} was trained on other shapes ({found}); give it those, or train a new run")
     done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
     log = run.metrics()  # a damaged one is refused before anything is changed
     if not done and run.meta["status"] in {"finished", "interrupted"} and log is not None and len(log):

@@ -22,6 +22,7 @@ import numpy as np
 
 from gan3d_eval.human.responses import read_answers
 from gan3d_eval.human.study import CHECKS
+from gan3d_eval.run_dir import RunDir
 
 __all__ = ["RaterClient", "bench_human", "study_server"]
 
@@ -81,6 +82,7 @@ def study_server(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str
 
 def bench_human(run_dir: Path, raters: int = 50, answers: int = 40, think: float = 0.0) -> Iterator[str]:
     """Let `raters` at once answer `answers` trials each, `think` seconds after a shape came; then count what is stored."""
+    RunDir.open(run_dir)  # refused here in one line, not by the server
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "answers.sqlite"
         with study_server(run_dir.resolve(), "-n", answers - CHECKS, "--out", database) as (address, _):

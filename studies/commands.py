@@ -177,7 +177,7 @@ def bench_nn_check() -> None:
 @benchmark("bench")
 @click.option("--dataset", type=PathArg, required=True, help="Shapes with a train and a test split, at most 64³.")
 @click.option("-n", type=COUNT, default=500, help="Held-out shapes to search for.")
-@click.option("--shift", default=2, help="Voxels along each axis.")
+@click.option("--shift", type=click.IntRange(min=0), default=2, help="Voxels along each axis.")
 @click.option("--repeats", type=COUNT, default=1, help="Timed repeats of each.")
 def bench_alignment() -> None:
     """Neighbours over every shift, against faiss. Bits of whole lines are counted; faiss searches once a shift."""
@@ -252,7 +252,7 @@ def bench_all(dataset: Path, meshes: Path | None) -> None:
 @benchmark("bench_human")
 @click.argument("run_dir", type=PathArg)
 @click.option("--raters", type=COUNT, default=50, help="At once.")
-@click.option("--answers", type=COUNT, default=40, help="Of each.")
-@click.option("--think", default=0.0, help="Seconds from a shape to its answer.")
+@click.option("--answers", type=click.IntRange(min=8), default=40, help="Of each.")
+@click.option("--think", type=click.FloatRange(min=0), default=0.0, help="Seconds from a shape to its answer.")
 def bench_human() -> None:
     """Many raters at once on the server of a study. Latency, and whether every answer is stored, once."""

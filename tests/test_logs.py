@@ -80,6 +80,15 @@ def test_lines_with_one_bracket_or_nothing_between_name_and_number(line):
     assert table[["loss_d", "loss_g"]].to_numpy().tolist() == [[0.9, 1.2]] * 3
 
 
+@pytest.mark.parametrize("mark", [",", "\t", ";", " ", "   ", ", "])
+def test_tables_are_read_whatever_stands_between_their_columns(mark):
+    rows = [["epoch", "loss_d", "loss_g"], ["1", "0.9", "1.2"], ["2", "0.8", "1.1"]]
+    table, _ = read_log("".join(mark.join(row) + "\n" for row in rows).encode(), False)
+    assert table[["epoch", "loss_d", "loss_g"]].to_numpy().tolist() == [[1, 0.9, 1.2], [2, 0.8, 1.1]]
+    assert len(read_log(b"One line each epoch, in words\nEpoch 1: d_loss=1\n", False)[0]) == 1
+    assert len(read_log(b"What each epoch gave\nEpoch 1: d_loss=1\n", False)[0]) == 1
+
+
 def test_sentences_are_no_losses():
     with pytest.raises(LogError, match="expected lines such as `Epoch 1: loss_d=0.9, loss_g=1.2`, or a table with a header"):
         read_log(b"Epoch 3: the loss of the discriminator fell below 0.5\n", False)

@@ -321,7 +321,7 @@ def test_resume_refuses_a_run_whose_checkpoints_are_gone_and_a_refusal_changes_n
     ("config.json", "{}", "config.json is of 64³, or silent, and run.json of 16³: one of them is damaged"),
     ("config.json", "{", "config.json is not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); "
      "restore it, or train a new run"),
-    ("config.json", None, "has no config.json: how it was trained is unknown, so it cannot be resumed; train a new run"),
+    ("config.json", None, "has no config.json: how it was trained is unknown, so it cannot be resumed; restore it, or train"),
 ])  # fmt: skip
 def test_what_is_damaged_is_said_before_a_resume_changes_anything(cli, dataset_dir, run_copy, name, text, line):
     (run_copy.path / name).unlink()

@@ -109,6 +109,11 @@ def flip_a_bit(path):
     voxels[1, 5] ^= 1
 
 
+def widen(path):
+    head, *rows = (path / "shapes.csv").read_text().splitlines()
+    (path / "shapes.csv").write_text("\n".join([head, *(f"{row},9" for row in rows)]) + "\n")
+
+
 def truncate(path):
     with (path / "voxels.npy").open("rb+") as file:
         file.truncate(200)
@@ -120,7 +125,7 @@ def set_resolution(path):
 
 
 @pytest.mark.parametrize("harm", [
-    truncate, flip_a_bit, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
+    truncate, flip_a_bit, widen, set_resolution, lambda p: (p / "voxels.npy").unlink(), lambda p: (p / "shapes.csv").write_text("name\na\n"),
     lambda p: (p / "dataset.json").write_text("{"), lambda p: (p / "dataset.json").write_text('{"format": 99}'),
     lambda p: np.save(p / "voxels.npy", np.uint8(3)), lambda p: np.savez((p / "voxels.npy").open("wb"), np.zeros(3)),
     lambda p: (p / "dataset.json").write_text('{"format": 1, "resolution": 4}'),

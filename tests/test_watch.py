@@ -57,6 +57,8 @@ def test_failures_are_shown_whatever_stands_there(run_copy, failures):
     ("step,loss_d\n1,high\n", "line 2: loss_d is high, expected a number; delete that line"),
     ("step,loss_d\n1,2\ngarbage\n", "line 3: step is garbage, expected a number; delete that line"),
     ("step,loss_d\n,1\n", "line 2: step is nan, expected a number; delete that line"),
+    ("step,loss_d\n1,2,9\n2,3,9\n", "cannot be read: rows have more fields than their header; delete such a line, or move it away if it is no log"),
+    ("step,loss_d\n1,x,3\n", "cannot be read: rows have more fields than their header; delete such a line, or move it away if it is no log"),
 ])  # fmt: skip
 def test_a_log_that_holds_no_numbers_is_refused_in_one_line(run_copy, cli, log, fault):
     (run_copy.path / "metrics.csv").write_text(log)
