@@ -100,7 +100,7 @@ def test_training_shapes_that_are_all_empty_are_refused():
 
 def test_importing_the_package_is_cheap_and_its_page_says_what_works(tmp_path):
     page = (ROOT / "docs/bring-your-own-gan.md").read_text()
-    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("runs/theirs", str(tmp_path / "run"))
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1].replace("runs/judged", str(tmp_path / "run"))
     program = f"""
 import sys
 import gan3d_eval
