@@ -97,7 +97,7 @@ def test_two_processes_in_bfloat16_end_with_equal_weights(dataset_dir, tmp_path)
             assert torch.equal(a[key], b[key]), key
 
 
-@pytest.mark.parametrize("norm", ["no-norm", "sync-batch-norm"])
+@pytest.mark.parametrize("norm", [pytest.param("no-norm", marks=pytest.mark.slow), "sync-batch-norm"])
 def test_two_processes_end_with_equal_weights_which_are_those_of_one(dataset_dir, tmp_path, norm):
     (tmp_path / "s.py").write_text(SCRIPT)
     two = torchrun(tmp_path / "s.py", dataset_dir, tmp_path, norm, "float32")
@@ -131,6 +131,7 @@ def test_torchrun_makes_one_run_that_one_process_goes_on_with(dataset_dir, tmp_p
     assert RunDir.open(path).metrics()["step"].tolist() == list(range(1, 10))
 
 
+@pytest.mark.slow  # what is said is tested above, without torchrun
 def test_a_batch_that_cannot_be_shared_is_one_clear_line(dataset_dir, tmp_path):
     done = torchrun("cli.py", "train", dataset_dir, "--base-channels", 4, "--batch-size", 9, "--epochs", 1, "--runs", tmp_path)
     assert done.returncode != 0
