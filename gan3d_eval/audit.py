@@ -95,7 +95,7 @@ def audit(shapes: VoxelSet, near: float = 0.02) -> tuple[Result, pd.DataFrame]:
     Raises
     ------
     VoxelError
-        No shapes, `near` out of range, or voxels that are not those of the hash in `dataset.json`.
+        No shapes, or `near` out of range.
     """
     started = time.perf_counter()
     if not 0 <= near < 1:

@@ -199,7 +199,7 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
         raise _missing(checkpoint, name, path) from None
     except (AttributeError, RuntimeError, TypeError, ValueError) as fault:
         reason = " ".join(str(fault).split())[:200]
-        way_out = "restore config.json, or train a new run"
+        way_out = "one of both is damaged: restore it, or train a new run"
         raise CheckpointError(f"{path}: {name} does not fit the config beside it; {way_out} ({reason} …)") from None
 
 

@@ -187,7 +187,7 @@ def change_checkpoint(run, change):
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda c: c.pop("discriminator"), "holds no discriminator, only generator"),
-    (lambda c: c["config"].update(base_channels=8), "does not fit the config beside it; restore config.json.*size mismatch"),
+    (lambda c: c["config"].update(base_channels=8), "does not fit the config beside it; one of both is damaged: restore it.*size mismatch"),
     (lambda c: c["config"].update(resolution=32), "does not fit the config beside it"),
     (lambda c: c["discriminator"].pop("head.weight"), "does not fit .*Missing key.*head.weight"),
 ])  # fmt: skip
