@@ -10,12 +10,14 @@ from scipy import ndimage, stats
 
 from gan3d_eval.cache import Cache
 from gan3d_eval.calibration import mann_whitney
-from gan3d_eval.distances import nearest
+from gan3d_eval.distances import near_duplicates, nearest
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.nn_check import DISTANCES, why_failed
 from gan3d_eval.nn_check import nn_check as verb
 from gan3d_eval.voxels import VoxelError, VoxelSet
+from gan3d_model.data.prepare import prepare
+from gan3d_model.data.voxelize import Voxelizer
 
 nn_check = functools.partial(verb, cache=Cache.default())  # held-out shapes and canaries are searched for once
 
@@ -325,3 +327,37 @@ def test_a_generator_that_always_makes_one_shape_is_no_copier_by_lot(box_sets):
         "Samples repeat. Of 100 that are judged so many differ by more than half of what they differ from the training set by"
         in " ".join(result.notes)
     )
+
+
+# --- real shapes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def modelnet10(real_data, tmp_path_factory):
+    """All of ModelNet10 at 32³."""
+    source = real_data / "voxels/modelnet10-30/modelnet10.npz"
+    return prepare(source, tmp_path_factory.mktemp("real") / "mn10-32", Voxelizer(32), say=lambda line: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "different"), [("monitor", 100), ("sofa", 100), ("chair", 100), ("table", 93)])
+def test_real_held_out_shapes_are_different_ones(modelnet10, kind, different):
+    train, test = (modelnet10.select([kind], split).without_empty() for split in ("train", "test"))
+    assert len(test) == 100
+    rows = near_duplicates(test.packed, nearest(test.packed, train.packed)[0][:, 0])
+    assert len(np.unique(rows)) == different
+
+
+@pytest.mark.slow
+def test_of_twelve_real_monitors_made_again_and_again_one_is_a_copy(modelnet10):
+    """Seven were called copies while all samples of one shape counted singly; the one that still is stands in the training set."""
+    train, test = (modelnet10.select(["monitor"], split).without_empty() for split in ("train", "test"))
+    random = np.random.default_rng(0)
+    verdicts = {}
+    for row in random.permutation(len(test))[:12]:
+        rest = test.take(np.delete(np.arange(len(test)), row))
+        result, _ = nn_check(train, rest, noisy(test.grids([row])[0], 100, 0.01, random))
+        verdicts[int(row)] = result.values["verdict"]
+    copies = [row for row, found in verdicts.items() if found == "copying"]
+    assert sorted(verdicts.values()) == ["copying"] + 11 * ["undecided"]
+    assert nearest(test.packed[copies], train.packed)[0][0, 0] == 0
