@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.run_dir import Gan3dError, Result, RunDir, RunDirError
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.provenance import Result
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Case", "check_novelty", "compare_sets", "open_case"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.contract import METRICS, RUN_KEYS, is_ours, lost_rows, meta_faults, result_faults
+from gan3d_eval.contract import METRICS, RUN_KEYS, is_ours, meta_faults, result_faults
 from gan3d_eval.files import Gan3dError, read_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError
@@ -106,9 +106,7 @@ def _config(read: Callable[[dict[str, Any], str], object] | None, run: RunDir) -
 
 
 def _metrics(run: RunDir) -> Iterator[str]:
-    checkpoints = run.checkpoints()  # before the log, which a training writes first
-    log = run.metrics(checked=False)
-    lost = lost_rows(log, run.meta, checkpoints)
+    log, lost = run.log(checked=False)
     if log is None:
         yield from [lost] if lost else []
         return

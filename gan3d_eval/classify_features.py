@@ -21,8 +21,8 @@ from scipy.sparse import csgraph
 from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.linear_svm import Products, choose_c, predict, products
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.provenance import central, wilson
-from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.provenance import Result, central, wilson
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
 __all__ = ["VERB", "Features", "classify_features", "confusion", "draw"]

@@ -26,7 +26,8 @@ from gan3d_eval.cache import NO_CACHE, Cache
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.feature_metrics import COMPONENTS, Projection
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.provenance import Result
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.set_measures import FEATURE_MEASURES, FITTED_MEASURES, MAIN, MAIN_FEATURES, MEASURES, Reference, measure
 from gan3d_eval.statistics import LEAKED, unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from gan3d_eval.contract import lost_rows
 from gan3d_eval.plotting import GENERATED, NEUTRAL, REAL, figure
-from gan3d_eval.run_dir import Result, RunDir, RunDirError
+from gan3d_eval.provenance import Result
+from gan3d_eval.run_dir import RunDir, RunDirError
 
 __all__ = ["VERB", "curves"]
 
@@ -30,8 +30,7 @@ def curves(run: RunDir) -> Result:
         No `metrics.csv`, no row in it yet, or something in it that is no number.
     """
     started = time.perf_counter()
-    checkpoints = run.checkpoints()  # before the log, which a training writes first
-    log = run.metrics()
+    log, lost = run.log()
     if log is None or log.empty:
         raise RunDirError(
             f"{run.path} was imported without a training log; import it anew, under another name, with --log FILE"
@@ -63,7 +62,7 @@ def curves(run: RunDir) -> Result:
     gate = run.config().get("gate") if run.has("config.json") else None
     _draw(run, log, gate)
     inputs = {"metrics": {"path": "metrics.csv", "n": len(log)}}
-    notes = [lost] if (lost := lost_rows(log, run.meta, checkpoints)) else []
+    notes = [lost] if lost else []
     return Result(VERB, f"curves-last{len(last)}", inputs, {"gate": gate}, values, {}, notes, absent, started=started)
 
 

@@ -21,11 +21,11 @@ from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.embedding import Embedding
 from gan3d_eval.feature_map import MOST, feature_map
 from gan3d_eval.feature_map import draw as draw_map
-from gan3d_eval.files import drafts
+from gan3d_eval.files import Gan3dError, drafts
 from gan3d_eval.latent import PATHS, Latents, LatentSpace, effects, iou, spherical
-from gan3d_eval.provenance import central
+from gan3d_eval.provenance import Result, central
 from gan3d_eval.render import GENERATED, REAL, animation
-from gan3d_eval.run_dir import NO_DATA, Gan3dError, Result, RunDir
+from gan3d_eval.run_dir import NO_DATA, RunDir
 from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.statistics import statistics
 from gan3d_eval.voxels import VoxelSet

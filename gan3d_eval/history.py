@@ -16,8 +16,8 @@ import pandas as pd
 
 from gan3d_eval.cache import Cache
 from gan3d_eval.case import Case
-from gan3d_eval.provenance import result_name
-from gan3d_eval.run_dir import Result, RunDir, RunDirError
+from gan3d_eval.provenance import Result, result_name
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.series import BY, MIN_N, draw, intervals_of, judge_each, protocol_of
 from gan3d_eval.set_measures import told_apart
 from gan3d_eval.voxels import VoxelSet

@@ -35,7 +35,7 @@ from gan3d_eval.canaries import CANARIES, COPIES
 from gan3d_eval.distances import Spread, in_process, near_duplicates
 from gan3d_eval.embedding import NO_FEATURES, Embedding
 from gan3d_eval.neighbours import Search, sets_of
-from gan3d_eval.run_dir import Result
+from gan3d_eval.provenance import Result
 from gan3d_eval.statistics import LEAKED, unlike
 from gan3d_eval.voxels import VoxelError, VoxelSet
 

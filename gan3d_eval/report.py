@@ -64,16 +64,17 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     _kept(run.metrics, refused)
     made = {result["verb"] for result in results.values()}
     stale = {name for name, result in results.items() if is_stale(run, result)}
+    first = _first(run)
     killed = run.meta["status"] == "running" and not is_held(run.path / LOCK)
     current = {name: result for name, result in results.items() if name not in stale}
     parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
-    sections = [_section(run, results, stale, refused, part) for part in parts]
+    sections = [_section(run, results, stale, refused, first, part) for part in parts]
     for reason in refused:
         say(f"warning: left out: {reason}")
     return {
         "meta": run.meta | ({"status": "killed"} if killed else {}),
         "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
-        "answers": answers(results, _why_no_weights(run), in_shell(run.path), _of_one_class(run), stale, _first(run)),
+        "answers": answers(results, _why_no_weights(run), in_shell(run.path), _of_one_class(run), stale, first),
         "failures": failures(run.meta), "refused": refused,
         "stopped": run.meta.get("failure") or ("it was killed" if killed else None),
         "resume": run.resumption() if killed or run.meta["status"] == "interrupted" else None,
@@ -114,9 +115,14 @@ def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
 
 
 def _section(
-    run: RunDir, results: dict[str, Any], stale: Collection[str], refused: list[str], part: tuple[str, str, str, str]
+    run: RunDir,
+    results: dict[str, Any],
+    stale: Collection[str],
+    refused: list[str],
+    first: str,
+    part: tuple[str, str, str, str],
 ) -> dict[str, Any]:
-    """A section: its results and pictures, or the command that makes them."""
+    """A section: its results and pictures, or the command that makes them; where that is one of samples, `first` theirs."""
     verb, title, folder, about = part
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
     pictures = [
@@ -127,7 +133,7 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": not mine, "command": _first(run) * (verb not in SAMPLELESS) or f"python cli.py {verb} {in_shell(run.path)}",
+        "missing": not mine, "command": first * (verb not in SAMPLELESS) or f"python cli.py {verb} {in_shell(run.path)}",
         "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],

@@ -17,16 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.contract import FORMAT, METRICS, log_table, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_closed, refuse_target, write_json
+from gan3d_eval.contract import FORMAT, METRICS, log_table, lost_rows, meta_faults, result_faults
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, write_json
 from gan3d_eval.npy import read_arrays
-from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
+from gan3d_eval.provenance import Result, result_name, utc_now
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = [
-    "LOCK", "NO_DATA", "Gan3dError", "Result", "RunDir", "RunDirError", "atomic_file", "dataset_record", "in_shell",
-    "new_run_id", "producer", "refuse_closed", "refuse_target", "software",
-]  # fmt: skip
+__all__ = ["LOCK", "NO_DATA", "RunDir", "RunDirError"]
 
 FINAL, LOCK = "final", ".lock"
 NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
@@ -71,8 +68,7 @@ class RunDir:
 
     def update(self, **changes: Any) -> RunDir:
         """Change keys of `run.json` (all others are kept) and return the run as it now is."""
-        meta = read_json(self.path / "run.json", RunDirError) | changes
-        _check_meta(self.path, meta)
+        _check_meta(self.path, meta := read_json(self.path / "run.json", RunDirError) | changes)
         write_json(self.path / "run.json", meta)
         return RunDir(self.path, meta)
 
@@ -227,11 +223,16 @@ class RunDir:
         except ValueError as fault:
             raise RunDirError(f"{path}: {fault}") from None
 
+    def log(self, checked: bool = True) -> tuple[pd.DataFrame | None, str]:
+        """`metrics()`, and what it lacks of a training whose checkpoints are there; empty where it lacks nothing."""
+        checkpoints = self.checkpoints()  # before the log, which a training writes first
+        return (log := self.metrics(checked)), lost_rows(log, self.meta, checkpoints)
+
     @contextlib.contextmanager
     def metrics_log(self, upto: int = 0) -> Iterator[Any]:
         """Yield a function that appends one row (a dict with the keys of `METRICS`), flushed at once.
 
-        Rows after step `upto` are cut off first: they belong to steps that a resumed run takes again.
+        Rows after step `upto` are cut off first: they belong to steps that a resumed run takes again. Six digits are enough.
         """
         path = self.path / "metrics.csv"
         old = self.metrics() if upto else None
@@ -240,7 +241,6 @@ class RunDir:
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")
         with path.open("a", encoding="utf-8", buffering=1) as file:
-            # six digits are enough of everything but the step
             yield lambda row: file.write(",".join([f"{row['step']:d}", *(f"{row[key]:.6g}" for key in METRICS[1:])]) + "\n")
 
     def write_metrics(self, table: pd.DataFrame) -> None:

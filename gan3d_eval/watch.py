@@ -9,7 +9,6 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from gan3d_eval.contract import lost_rows
 from gan3d_eval.files import is_held
 from gan3d_eval.run_dir import LOCK, RunDir
 
@@ -38,9 +37,7 @@ def glance(run: RunDir) -> Glance:
     status = str(run.meta["status"])
     if status == "running" and not is_training(run):  # and it has not ended between the two looks
         status = str(RunDir.open(run.path).meta["status"]).replace("running", "killed")
-    checkpoints = run.checkpoints()  # before the log, which a training writes first
-    log = run.metrics()
-    lost = lost_rows(log, run.meta, checkpoints)
+    log, lost = run.log()
     if log is None or log.empty:
         return Glance(status, 0, f"{status}, {lost or ('without a log' if status == 'imported' else 'no step yet')}")
     last = log.tail(LAST)

@@ -56,12 +56,11 @@ class ConfigCommand(click.Command):
 
 def warn(shapes: Any, run: Any) -> None:
     """Say that a training set holds empty shapes, which are trained on all the same, and what a run has lost that goes on."""
-    from gan3d_eval.contract import lost_rows
     from gan3d_model.runs import hold_run
 
     if empty := int((shapes.volume == 0).sum()):
         say(f"warning: empty shapes among the {len(shapes)} to train on: {empty}; `prepare --fix drop-empty` leaves them out")
-    if run and (lost := lost_rows(run.metrics(), run.meta, run.checkpoints())):
+    if run and (lost := run.log()[1]):
         say(f"warning: {lost}")
     if run and not run.checkpoints():
         with hold_run(run):  # or another process trains it, which is said instead

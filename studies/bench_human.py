@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.human.responses import read_answers
 from gan3d_eval.human.study import CHECKS
-from gan3d_eval.run_dir import RunDir
 
 __all__ = ["RaterClient", "bench_human", "study_server"]
 
@@ -66,14 +66,14 @@ class RaterClient:
 
 @contextlib.contextmanager
 def study_server(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `human-eval serve` with these arguments on a free port; yields its address and process."""
-    program = "from gan3d_eval.human.commands import human_eval; human_eval()"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", *map(str, arguments)]
+    """Run `human-eval serve` with these arguments on a free port; yields its address and process, or refuses as it does."""
+    command = [sys.executable, "-m", "cli", "human-eval", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         address = process.stdout.readline().strip() if process.stdout else ""
         if not address:
-            raise RuntimeError(process.communicate()[1])
+            *_, last = ["", *process.communicate()[1].splitlines()]
+            raise Gan3dError(last.removeprefix("error: ") or "the study's server ended without a word")
         yield address, process
     finally:
         process.terminate()
@@ -82,7 +82,6 @@ def study_server(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str
 
 def bench_human(run_dir: Path, raters: int = 50, answers: int = 40, think: float = 0.0) -> Iterator[str]:
     """Let `raters` at once answer `answers` trials each, `think` seconds after a shape came; then count what is stored."""
-    RunDir.open(run_dir)  # refused here in one line, not by the server
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "answers.sqlite"
         with study_server(run_dir.resolve(), "-n", answers - CHECKS, "--out", database) as (address, _):

@@ -14,7 +14,8 @@ from gan3d_eval.files import row_hashes
 from gan3d_eval.human.order import CHOICES
 from gan3d_eval.human.store import Store
 from gan3d_eval.human.study import DATA, Study, design_study
-from gan3d_eval.run_dir import RunDir, dataset_record
+from gan3d_eval.provenance import dataset_record
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet, pack
 
 N_TRAIN, N_TEST, N_GEN = 30, 24, 30

@@ -64,3 +64,9 @@ def test_all_benchmarks_run_in_one_sitting_each_in_a_process_of_its_own(cli, mon
 
     for run in ran:  # as the commands take them
         main.commands["bench"].commands[run[0]].make_context(run[0], run[1:])
+
+
+def test_a_run_that_the_studys_server_refuses_is_refused_in_its_words(cli, tmp_path):
+    done = cli("bench", "human", tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr == f"error: {tmp_path} is no run directory, as made by train or import-run: it has no run.json\n"

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet, pack
 from gan3d_model.config import RECIPES
 from gan3d_model.detectors import FAILURES, WINDOW, Detectors, Failed, Watch, diversity

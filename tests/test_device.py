@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from gan3d_eval.run_dir import Gan3dError
+from gan3d_eval.files import Gan3dError
 from gan3d_model.config import TrainConfig
 from gan3d_model.device import advice, fast_bfloat16, pick_device, use_bfloat16
 from gan3d_model.networks import Discriminator

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gan3d_eval.check_run import check_run
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model import features as module
 from gan3d_model.features import Extractor, discriminator_of, untrained, write_features

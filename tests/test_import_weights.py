@@ -13,8 +13,9 @@ import torch
 from test_torch7 import conv, network, norm, written
 from torch import nn
 
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.orientation import given
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.run_dir import RunDir
 from gan3d_model.config import TrainConfig
 from gan3d_model.foreign_layers import _modules
 from gan3d_model.import_weights import newest, read_weights, write_weights

@@ -20,10 +20,11 @@ from gan3d_eval.curves import curves, seconds_per_epoch
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
 from gan3d_eval.plotting import figure
+from gan3d_eval.provenance import Result
 from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, ctrl_c_afterwards, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
-from gan3d_eval.run_dir import Result, RunDir, RunDirError
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.sheets import Paper, sheet
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.runs import hold_run

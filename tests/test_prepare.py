@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.formats import write_binvox, write_mat
-from gan3d_eval.run_dir import Gan3dError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.parts import Parts, alone

@@ -16,7 +16,8 @@ import torch
 from gan3d_eval import provenance
 from gan3d_eval.check_run import check_run
 from gan3d_eval.contract import METRICS
-from gan3d_eval.run_dir import Result, RunDir, RunDirError, new_run_id, producer
+from gan3d_eval.provenance import Result, new_run_id, producer
+from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
 
 META = {

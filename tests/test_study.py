@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from studies import novelty_power, tables
 from studies.commands import STUDIES

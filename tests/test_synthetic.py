@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gan3d_eval.run_dir import Gan3dError
+from gan3d_eval.files import Gan3dError
 from gan3d_model.data.commands import FURNITURE
 from gan3d_model.data.meshes import Mesh
 from gan3d_model.data.synthetic import CLASSES, furniture, write_furniture

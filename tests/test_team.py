@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
 from gan3d_model.team import Team, gather_team
 
 ROOT = Path(__file__).parents[1]

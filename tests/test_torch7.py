@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from gan3d_eval.run_dir import Gan3dError
+from gan3d_eval.files import Gan3dError
 from gan3d_model.torch7 import TorchObject, parse_torch7
 
 

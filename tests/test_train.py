@@ -20,7 +20,8 @@ import pytest
 import torch
 from torch import nn
 
-from gan3d_eval.run_dir import Gan3dError, RunDir
+from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model import signals
 from gan3d_model import train as module

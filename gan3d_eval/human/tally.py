@@ -19,8 +19,8 @@ from gan3d_eval.human.judgement import detection
 from gan3d_eval.human.measures import measure
 from gan3d_eval.human.responses import default_path, read_answers
 from gan3d_eval.human.study import DATA, DESIGNS, StudyError, run_name
-from gan3d_eval.provenance import software
-from gan3d_eval.run_dir import Result, RunDir
+from gan3d_eval.provenance import Result, software
+from gan3d_eval.run_dir import RunDir
 
 __all__ = ["ALL", "VERB", "find_responses", "tally", "write_tables"]
 
