@@ -43,7 +43,7 @@ def run(
         Rows (`cell`, `seed`) of runs that are known from elsewhere, and not made here.
     """
     if study.own_data and dataset:
-        raise Gan3dError(f"{study.name} makes its data sets itself and takes none: study run {study.name}")
+        raise Gan3dError(f"{study.name} makes its data sets itself and takes none: python cli.py study run {study.name}")
     tasks = study.tasks(scale, dataset.resolve() if dataset else None, out.resolve(), seeds)
     elsewhere = set() if known is None else set(zip(known["cell"], known["seed"], strict=True))
     missing = [task for task in tasks if (task.label, task.seed) not in elsewhere and not task.done()]
@@ -53,12 +53,14 @@ def run(
     if study.data:  # before the runs, which share them
         for task in {task.seed: task for task in missing}.values():
             study.data(task)
-    faults = []
+    failed: dict[str, list[str]] = {}
     for task, fault in _each(missing, jobs, scheduler):
         say(f"{task.label}, seed {task.seed}: {fault or 'done'}")
-        faults += [f"{task.label}-s{task.seed}: {fault}"] if fault else []
-    if faults:
-        raise Gan3dError(f"{len(faults)} of {len(missing)} runs failed: " + "; ".join(faults))
+        if fault:
+            failed.setdefault(fault, []).append(f"{task.label}-s{task.seed}")
+    if failed:
+        n, reasons = sum(map(len, failed.values())), "; ".join(f"{', '.join(runs)}: {fault}" for fault, runs in failed.items())
+        raise Gan3dError(f"{n} of {len(missing)} runs failed: {reasons}")
 
 
 def _each(tasks: list[Task], jobs: int, scheduler: str | None) -> Iterator[tuple[Task, str]]:

@@ -141,7 +141,7 @@ class Task:
     def given(self) -> Path:
         """The data set that the study is run on; Gan3dError if there is none."""
         if self.dataset is None:
-            raise Gan3dError(f"{self.study.name} needs a data set: study run {self.study.name} DATASET")
+            raise Gan3dError(f"{self.study.name} needs a data set: python cli.py study run {self.study.name} DATASET")
         return self.dataset
 
     def done(self) -> bool:
