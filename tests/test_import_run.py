@@ -174,6 +174,15 @@ def test_what_cannot_be_judged_is_refused_and_nothing_is_left_behind(tmp_path, s
     assert not (tmp_path / "run").exists()
 
 
+def test_grids_are_not_asked_for_at_another_resolution(tmp_path, sofas, cli):
+    np.save(tmp_path / "a.npy", sofas)
+    done = cli("import-run", tmp_path / "a.npy", tmp_path / "run", "--resolution", 32)
+    assert done.exit_code == 1
+    assert "a.npy has shapes of 16³, not of 32³; leave --resolution out" in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert cli("import-run", tmp_path / "a.npy", tmp_path / "run", "--resolution", 16).exit_code == 0
+
+
 def test_several_batches_are_not_guessed_between(tmp_path, sofas, cli):
     np.savez(tmp_path / "a.npz", one=sofas, two=sofas)
     done = cli("import-run", tmp_path / "a.npz", tmp_path / "run")
