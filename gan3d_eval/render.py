@@ -146,10 +146,11 @@ def render(
                 actor = plotter.add_mesh(
                     mesh, scalars="rgb", rgb=True, ambient=0.35, diffuse=0.75, specular=0.0, reset_camera=False,
                     show_edges=look == "edges", edge_color="white", edge_opacity=0.35, smooth_shading=look == "smooth",
+                    render=False,
                 )  # fmt: skip
                 if turns:
                     actor.origin, actor.orientation = (d / 2,) * 3, (0, 0, turns[i])
-                    plotter.render()  # adding the mesh has drawn it already, as it stood
+                plotter.render()
                 images.append(np.array(plotter.screenshot(return_img=True, transparent_background=transparent)))
                 plotter.remove_actor(actor, reset_camera=False, render=False)
     finally:

@@ -41,8 +41,9 @@ def threshold_sweep(case: Case, seed: int, cache: Cache, say: Callable[[str], No
     if probabilities is None:
         make = "import them uncut"
         if case.run.checkpoints():
-            make = f"draw some: python cli.py sample {in_shell(case.run.path)} --probabilities --force"
-        raise RunDirError(f"{case.run.path}: samples hold no probabilities; {make}")
+            draws = f"python cli.py sample {in_shell(case.run.path)} --probabilities --force"
+            make = f"leave --samples out, once final has some: {draws}" if case.sample_name else f"draw some: {draws}"
+        raise RunDirError(f"{case.run.path}: {gen.info['file']} holds no probabilities; {make}")
     sets = {t: VoxelSet.from_grids(binarize(probabilities, t)) for t in THRESHOLDS}
     rows = judge_each(sets, case, seed, cache, say, "threshold")
     draw(rows, "threshold", case.run.picture_path("figures", result_name(VERB, case.suffix)), MARKS)

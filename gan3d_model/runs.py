@@ -108,8 +108,8 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
         raise ConfigError(f"{run.path} has no checkpoint any more to go on from; train a new run instead")
     steps = total_steps(config, len(shapes))
     if done > steps or (done == steps and run.meta["status"] == "finished"):
-        epochs = done * config.batch_size / len(shapes)
-        raise ConfigError(f"{run.path} has already trained {epochs:.0f} epochs; ask for more than that with --epochs")
+        epochs = f"{done * config.batch_size / len(shapes):.1f}".removesuffix(".0")
+        raise ConfigError(f"{run.path} has already trained {epochs} epochs; ask for more than that with --epochs")
 
 
 @contextlib.contextmanager

@@ -95,12 +95,15 @@ def test_a_sweep_finds_the_threshold_at_which_blurred_shapes_are_right(boxes, bo
 
 
 def test_a_sweep_of_samples_without_probabilities_says_how_to_make_them(boxes):
-    with pytest.raises(RunDirError, match="samples hold no probabilities; import them uncut"):
+    with pytest.raises(RunDirError, match=r"samples/few.npz holds no probabilities; import them uncut"):
         threshold_sweep(boxes, 0, Cache(), Quiet)
     boxes.run.checkpoint_path(1).parent.mkdir()
     boxes.run.checkpoint_path(1).touch()
-    with pytest.raises(RunDirError, match="sample .*--probabilities --force"):
+    with pytest.raises(RunDirError, match="draw some: .*sample .*--probabilities --force"):
         threshold_sweep(boxes, 0, Cache(), Quiet)
+    other = dataclasses.replace(boxes, sample_name="000100")  # which that would not draw
+    with pytest.raises(RunDirError, match=r"000100.npz holds no .*; leave --samples out, once final has some: .*sample"):
+        threshold_sweep(other, 0, Cache(), Quiet)
 
 
 def test_the_commands_draw_judge_and_print(cli, run_copy):

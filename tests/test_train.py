@@ -301,6 +301,10 @@ def test_resume_refuses_what_is_done_already(run_copy, sofas):
         with pytest.raises(ConfigError, match="has already trained 2 epochs"):
             check_resume(run_copy, dataclasses.replace(config, epochs=epochs), sofas)
     assert TrainConfig.from_dict(run_copy.config()) == config
+    run_copy.update(status="interrupted")
+    run_copy.checkpoint_path(6).rename(run_copy.checkpoint_path(5))
+    with pytest.raises(ConfigError, match=r"has already trained 1\.7 epochs"):
+        check_resume(run_copy, dataclasses.replace(config, epochs=1), sofas)
 
 
 def test_resume_refuses_a_run_whose_checkpoints_are_gone_and_a_refusal_changes_nothing(run_copy, sofas, tiny):
