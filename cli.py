@@ -144,7 +144,7 @@ def watch(
 @judging_options
 def nn_check(run_dir: Path, fail_above: float | None, scheduler: str | None, as_json: bool, **options: Any) -> None:
     """Does G copy? Nearest training shapes, with canaries. Calibrated on held-out shapes; canaries show what is caught."""
-    refuse_beside("raw", "shift", "poses")
+    refuse_beside("raw", "shift", "poses", "features_from")
     options["features"] &= not options["raw"]
     from gan3d_eval.case import check_novelty
     from gan3d_eval.nn_check import FIRST, why_failed

@@ -164,7 +164,7 @@ def refuse_beside(flag: str, *options: str) -> None:
     context = click.get_current_context()
     idle = [o for o in options if context.get_parameter_source(o) is not click.core.ParameterSource.DEFAULT]
     if context.params[flag] and idle:
-        raise click.UsageError(f"--{idle[0]} has no effect with --{flag}")
+        raise click.UsageError(f"--{idle[0].replace('_', '-')} has no effect with --{flag}")
 
 
 def split(names: str | None) -> list[str]:

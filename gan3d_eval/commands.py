@@ -69,9 +69,11 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         with atomic_file(out_file(out, ".csv")) as temporary:
             rows.to_csv(temporary, index=False)
         verb.draw(rows, out_file(out, "-accuracy.png"))
-        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "verified"]]
+        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "interval", "verified"]].fillna(
+            {"interval": ""}
+        )
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
-        say(f"the whole table: {out_file(out, '.csv')}")
+        say(f"verified: read in the publication itself; the whole table: {out_file(out, '.csv')}")
         click.echo(out_file(out, "-accuracy.png"))
     if shapes is not None:
         train, *_ = shapes_beside(runs[0], None, ())

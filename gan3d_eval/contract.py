@@ -111,4 +111,4 @@ def lost_rows(log: pd.DataFrame | None, meta: Mapping[str, Any], checkpoints: Se
     steps = set() if log is None else set(pd.to_numeric(log["step"], errors="coerce").dropna())
     newest = max([*(int(path.stem) for path in checkpoints), *steps], default=0)
     missing = newest - len(steps)
-    return f"metrics.csv has {len(steps)} of the {newest:.0f} rows of this training, the others are lost" if missing > 0 else ""
+    return f"metrics.csv lacks {missing:.0f} of the {newest:.0f} rows of this training, which are lost" if missing > 0 else ""

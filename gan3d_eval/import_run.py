@@ -74,8 +74,8 @@ class Imported:
         """
         if resolution and self.resolution not in (None, resolution):
             raise RunDirError(
-                f"{self.source} has shapes of {self.resolution}³, not of {resolution}³; leave --resolution out: it is of meshes, "
-                "and of weights without shapes"
+                f"{self.source} has shapes of {self.resolution}³, not of {resolution}³; leave --resolution out, "
+                "which is of meshes, and of weights without shapes"
             )
         record = dataset_record(target, self.train, self.dataset, self.classes) if self.train and self.dataset else None
         category = "-".join(self.classes) or (record or {}).get("name") or self.source.name.split(".")[0] or "imported"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gan3d_eval.voxels import VoxelSet
 __all__ = ["comparison", "draw", "panel", "published"]
 
 CONTROLS = ("untrained", "voxels")
+Measured = tuple[float, float, float]
 
 
 def published(classes: int) -> pd.DataFrame:
@@ -36,13 +37,13 @@ def published(classes: int) -> pd.DataFrame:
 
 
 def comparison(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    """Published numbers with ours below, in per cent: `published`'s columns with low and high.
+    """Published numbers with ours below, in per cent: `published`'s columns with low, high and which interval these are of.
 
     Parameters
     ----------
     results : dict
-        Result of `classify-features` of each run (a seed each) by its name: ours is their mean, with the range over them, or,
-        of one run, the interval of its accuracy.
+        Result of `classify-features` of each run (a seed each) by its name. Ours is their mean, with the range over them, or,
+        of one run, its accuracy with the 95 % interval; so are the controls, over the seeds of each.
 
     Raises
     ------
@@ -57,35 +58,40 @@ def comparison(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
         raise RunDirError(f"published accuracies are on ModelNet's 10 or 40 classes; these runs were classified on {classes}")
     rows = published(classes)
     own = [
-        _ours(results, key, averaging) for key, averaging in (("accuracy", "overall"), ("mean_class_accuracy", "mean class"))
+        _row(f"ours, {averaging}", "ours", averaging, [_measured(result, key) for result in results.values()], "runs")
+        for key, averaging in (("accuracy", "overall"), ("mean_class_accuracy", "mean class"))
     ]
-    for name, values in _controls(results).items():
-        own.append(
-            {"method": f"our control: {name}", "kind": "control", "averaging": "overall",
-             "accuracy": np.mean(values), "low": min(values), "high": max(values)}
-        )  # fmt: skip
+    own += [_row(f"our control: {name}", "control", "overall", found, "seeds") for name, found in _controls(results).items()]
     ours = pd.DataFrame(own).assign(supervision="none", classifier="linear SVM", verified="yes", source="measured", note="")
     return pd.concat([rows, ours], ignore_index=True).assign(classes=classes)
 
 
-def _controls(results: Mapping[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Accuracies of each control in all runs that have it; seeds of the untrained network are one."""
-    found: dict[str, list[float]] = {}
+def _measured(result: dict[str, Any], key: str) -> Measured:
+    """An accuracy with the ends of its interval, in per cent."""
+    around = result["intervals"].get(key, {})
+    return 100 * result["values"][key], 100 * around.get("low", np.nan), 100 * around.get("high", np.nan)
+
+
+def _controls(results: Mapping[str, dict[str, Any]]) -> dict[str, list[Measured]]:
+    """Each control in all runs that have it, once where they agree; seeds of the untrained network are one control."""
+    found: dict[str, dict[Measured, None]] = {}
     for result in results.values():
-        for key, value in result["values"].items():
+        for key in result["values"]:
             name = re.sub(r"^untrained-\d+$", "untrained", key.removeprefix("accuracy/"))
             if key.startswith("accuracy/") and name.startswith(CONTROLS):
-                found.setdefault(name, []).append(100 * value)
-    return found
+                found.setdefault(name, {})[_measured(result, key)] = None
+    return {name: list(measured) for name, measured in found.items()}
 
 
-def _ours(results: Mapping[str, dict[str, Any]], key: str, averaging: str) -> dict[str, Any]:
-    """Ours: mean and range over runs, or value and interval of the one."""
-    values = np.array([100 * result["values"][key] for result in results.values()])
-    around = next(iter(results.values()))["intervals"][key]
-    low, high = (values.min(), values.max()) if len(values) > 1 else (100 * around["low"], 100 * around["high"])
-    label = f"ours, {averaging}" + (f" ({len(values)} runs)" if len(values) > 1 else "")
-    return {"method": label, "kind": "ours", "averaging": averaging, "accuracy": values.mean(), "low": low, "high": high}
+def _row(method: str, kind: str, averaging: str, found: Sequence[Measured], of: str) -> dict[str, Any]:
+    """Of one measurement the value and its interval, of several (`of` what) their mean and range."""
+    values = [value for value, _, _ in found]
+    _, low, high = found[0] if len(found) == 1 else (0, min(values), max(values))
+    several = len(found) > 1
+    return {
+        "method": method + f" ({len(found)} {of})" * several, "kind": kind, "averaging": averaging, "accuracy": np.mean(values),
+        "low": low, "high": high, "interval": "range" if several else "95 %",
+    }  # fmt: skip
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
@@ -95,7 +101,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     """
     rows = rows.sort_values("accuracy", kind="stable").reset_index(drop=True)
     colors = {"ours": GENERATED, "control": (0.75, 0.77, 0.80), "reproduced": NEUTRAL}
-    with figure(path, 1, 1, 9, 0.8 + 0.27 * len(rows)) as axis:
+    with figure(path, 1, 1, 9, 1.0 + 0.27 * len(rows)) as axis:
         for y, (_, row) in enumerate(rows.iterrows()):
             labelled = row["supervision"] != "none"
             color = colors.get(row["kind"], REAL)
@@ -111,7 +117,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         axis.set_yticks(range(len(rows)), names, fontsize="small")
         axis.set_xlim(max(0, rows["accuracy"].min() - 10), 100)
         axis.set_xlabel(
-            f"accuracy on ModelNet{rows['classes'].iloc[0]}, per cent; hollow: not a linear SVM; pale: trained with labels"
+            f"accuracy on ModelNet{rows['classes'].iloc[0]}, per cent; hollow: not a linear SVM; pale: trained with labels\n"
+            "lines: 95 % interval over the test shapes; of several runs or seeds, their range"
         )
 
 

@@ -167,8 +167,7 @@ class RunDir:
             resolution = int(arrays["resolution"])
             labels = [str(label) for label in arrays.get("names", [f"sample-{i:04d}" for i in range(len(occupancy))])]
             facts: dict[str, Any] = {key: arrays[key].item() for key in ("step", "threshold") if key in arrays}
-            facts["file"] = f"samples/{path.name}"
-            samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), facts)
+            samples = VoxelSet(occupancy, resolution, pd.DataFrame({"name": labels}), facts | {"file": f"samples/{path.name}"})
         except (TypeError, ValueError) as fault:  # VoxelError is a ValueError
             raise RunDirError(f"{path}: {fault}") from None
         if resolution != self.resolution or len(samples) == 0:
@@ -193,7 +192,8 @@ class RunDir:
         try:
             return path, read_arrays(path, RunDirError, ("occupancy", "resolution"))
         except RunDirError as fault:
-            others = [f"--samples takes another: {', '.join(n for n in names if n != path.stem)}"] if len(names) > 1 else []
+            rest = [other for other in names if other != path.stem]
+            others = [f"nn-check, compare, gallery take others with --samples: {', '.join(rest)}"] if rest else []
             if self.checkpoints() and path.stem[0].isalpha():
                 others.append(f"drawn anew by: python cli.py sample {in_shell(self.path)} --name {path.stem} --force")
             raise RunDirError("; ".join([str(fault), *(others or ["copy it again"])])) from None

@@ -233,6 +233,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["import-run", "GRIDS", "NEW", "--array", "foo"], 1, "holds one array without a name; leave --array foo out"),
     (["train", "DATA", "--inner-size", "3"], 2, "'3' is not one of '2', '4'"),
     (["nn-check", "RUN", "--raw", "--poses", "mirror"], 2, "--poses has no effect with --raw"),
+    (["nn-check", "RUN", "--raw", "--features-from", "RUN"], 2, "--features-from has no effect with --raw"),
     (["export", "DATA", "NEW", "--format", "npz", "--up", "y"], 2, "--up is for binvox; other files have z up"),
     (["history", "RUN", "--samples", "final"], 2, "No such option '--samples'"),
 ])  # fmt: skip

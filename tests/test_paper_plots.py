@@ -18,7 +18,8 @@ from gan3d_eval.voxels import VoxelError, VoxelSet
 def result(accuracy, classes=10, protocol="p", **more):
     around = {"low": accuracy - 0.02, "high": accuracy + 0.02, "kind": "95 % Wilson"}
     values = {"n_classes": classes, "accuracy": accuracy, "mean_class_accuracy": accuracy - 0.01} | more
-    return {"protocol": protocol, "values": values, "intervals": {"accuracy": around, "mean_class_accuracy": around}}
+    controls = {key: {"low": value - 0.03, "high": value + 0.03} for key, value in more.items()}
+    return {"protocol": protocol, "values": values, "intervals": {"accuracy": around, "mean_class_accuracy": around} | controls}
 
 
 @pytest.mark.parametrize(("classes", "least"), [(10, 10), (40, 10)])
@@ -37,13 +38,17 @@ def test_every_published_number_says_where_it_is_from_and_whether_anybody_checke
 def test_one_run_has_the_interval_of_its_accuracy_and_several_their_range(tmp_path):
     controls = {"accuracy/untrained-0": 0.80, "accuracy/untrained-1": 0.84, "accuracy/voxels-8": 0.85}
     rows = comparison({"a": result(0.90, **controls)}).set_index("method")
-    assert rows.loc["ours, overall", ["accuracy", "low", "high"]].tolist() == pytest.approx([90, 88, 92])
-    assert rows.loc["our control: untrained", ["accuracy", "low", "high"]].tolist() == pytest.approx([82, 80, 84])
-    assert rows.loc["our control: voxels-8", "accuracy"] == pytest.approx(85)
+    three = ["accuracy", "low", "high"]
+    assert rows.loc["ours, overall", three].tolist() == pytest.approx([90, 88, 92])
+    assert rows.loc["our control: untrained (2 seeds)", three].tolist() == pytest.approx([82, 80, 84])
+    assert rows.loc["our control: voxels-8", three].tolist() == pytest.approx([85, 82, 88])  # no surer than ours
+    assert rows["interval"].dropna().tolist() == ["95 %", "95 %", "range", "95 %"]
     both = comparison({"a": result(0.90), "b": result(0.94, **controls)})  # one of which was judged without controls
     two = both.set_index("method")
-    assert two.loc["ours, overall (2 runs)", ["accuracy", "low", "high"]].tolist() == pytest.approx([92, 90, 94])
-    assert two.loc["our control: untrained", ["accuracy", "low", "high"]].tolist() == pytest.approx([82, 80, 84])
+    assert two.loc["ours, overall (2 runs)", three].tolist() == pytest.approx([92, 90, 94])
+    assert two.loc["our control: untrained (2 seeds)", three].tolist() == pytest.approx([82, 80, 84])
+    again = comparison({"a": result(0.90, **controls), "b": result(0.94, **controls)}).set_index("method")
+    assert again.loc["our control: voxels-8", three].tolist() == pytest.approx([85, 82, 88])  # measured twice, and the same
     draw(both, tmp_path / "bars.png")
     assert (tmp_path / "bars.png").stat().st_size > 20_000
 

@@ -128,14 +128,14 @@ def test_rule_4_a_log_that_lost_its_end_is_seen_and_said(run_copy, cli):
     log = run_copy.path / "metrics.csv"
     log.write_text("\n".join(log.read_text().splitlines()[:3]) + "\n")
     steps = int(run_copy.checkpoints()[-1].stem)
-    lost = f"metrics.csv has 2 of the {steps} rows of this training, the others are lost"
+    lost = f"metrics.csv lacks {steps - 2} of the {steps} rows of this training, which are lost"
     assert check_run(run_copy.path) == [(4, lost)]
     assert f"note: {lost}" in cli("curves", run_copy.path).stderr
     resumed = cli("train", run_copy.dataset_path(), "--resume", run_copy.path, "--epochs", 3)
     assert f"warning: {lost}\n" in resumed.stderr
     assert len(check_run(run_copy.path)) == 1  # and the gap is still seen
     log.unlink()
-    assert check_run(run_copy.path)[0][1].startswith("metrics.csv has 0 of the ")
+    assert check_run(run_copy.path)[0][1].startswith("metrics.csv lacks 9 of the 9 rows")
 
 
 def test_rule_4_a_row_being_written_is_ignored_and_a_broken_log_seen(run):
@@ -355,7 +355,9 @@ def test_samples_are_a_plain_zip_of_arrays(run):
 
 def test_what_is_damaged_names_a_way_out(run_copy, tmp_path, cli):
     (run_copy.path / "samples/final.npz").write_bytes(b"PK")
-    with pytest.raises(RunDirError, match=r"--samples takes another: 000003, 000006; drawn anew by: .* --name final --force"):
+    with pytest.raises(
+        RunDirError, match=r"take others with --samples: 000003, 000006; drawn anew by: .* --name final --force"
+    ):
         run_copy.samples()
     draw = cli("sample", run_copy.path, "--name", "final", "--force", "-n", 4)
     assert draw.exit_code == 0

@@ -68,11 +68,11 @@ def test_a_log_that_holds_no_numbers_is_refused_in_one_line(run_copy, cli, log, 
 
 
 def test_a_run_without_a_log_or_with_few_columns_is_no_error(run_copy):
-    lost = "metrics.csv has {} of the 6 rows of this training, the others are lost"
+    lost = "metrics.csv lacks {} of the 6 rows of this training, which are lost"
     (run_copy.path / "metrics.csv").write_text("step\n3\n")
-    assert glance(run_copy).line == f"finished  step 3  {lost.format(1)}"
+    assert glance(run_copy).line == f"finished  step 3  {lost.format(5)}"
     (run_copy.path / "metrics.csv").unlink()
-    assert glance(run_copy).line == f"finished, {lost.format(0)}"
+    assert glance(run_copy).line == f"finished, {lost.format(6)}"
     assert glance(run_copy.update(status="imported")).line == "imported, without a log"
     for path in run_copy.checkpoints():
         path.unlink()
