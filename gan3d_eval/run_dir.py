@@ -18,12 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, METRICS, log_table, lost_rows, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, write_json
+from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_closed, refuse_target, write_json
 from gan3d_eval.npy import read_arrays
-from gan3d_eval.provenance import Result, result_name, utc_now
+from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
 from gan3d_eval.voxels import VoxelSet
 
-__all__ = ["LOCK", "NO_DATA", "RunDir", "RunDirError"]
+__all__ = [  # with what the trainer, which knows no other module of the evaluation, needs of them
+    "LOCK", "NO_DATA", "Gan3dError", "RunDir", "RunDirError", "atomic_file", "dataset_record", "new_run_id",
+    "producer", "refuse_closed", "refuse_target", "software",
+]  # fmt: skip
 
 FINAL, LOCK = "final", ".lock"
 NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
@@ -117,17 +120,9 @@ class RunDir:
         Both are of the run's classes, or of all classes where a reference has none of them, and without empty shapes: an
         empty grid is the L1 neighbour of every thin shape.
 
-        Parameters
-        ----------
-        reference : Path, optional
-            A dataset directory; None takes the one named in `run.json`, and then its hash must be the recorded one, if any.
-        classes : sequence of str, optional
-            Of the reference; all other classes are left out.
-
-        Raises
-        ------
-        RunDirError
-            No dataset, another resolution, or not the shapes that the run was trained on.
+        Without a `reference`, a dataset directory, it is the dataset that `run.json` names, whose hash must be the recorded
+        one, if any. Of a reference `classes` are kept, all if there are none. RunDirError if there is no dataset, or it is of
+        another resolution, or not what the run was trained on.
         """
         record = self.meta["dataset"] or {}
         if classes and reference is None:

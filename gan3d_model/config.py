@@ -16,7 +16,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 
 __all__ = ["RECIPES", "RESOLUTIONS", "ConfigError", "Precision", "TrainConfig", "load_toml"]
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet, volumes
 from gan3d_model.config import TrainConfig
 from gan3d_model.runs import total_steps

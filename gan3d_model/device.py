@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 from gan3d_model.config import TrainConfig
 
 __all__ = ["advice", "fast_bfloat16", "keep_memory", "pick_device", "runs_ahead", "use_bfloat16"]

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gan3d_eval.files import Gan3dError, atomic_file
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_eval.voxels import VoxelSet, content_hash
 from gan3d_model.batches import unpack_on_device
 from gan3d_model.config import TrainConfig

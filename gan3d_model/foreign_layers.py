@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 from gan3d_model.tensors import parse_tensors
 from gan3d_model.torch7 import TorchObject, parse_torch7
 

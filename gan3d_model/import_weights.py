@@ -26,8 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gan3d_eval.files import Gan3dError
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_model.config import INNER_SIZES, RESOLUTIONS, TrainConfig
 from gan3d_model.foreign_layers import EPS, Layer, OptimizerState, WeightsError, read_players
 from gan3d_model.networks import BatchNorm, channels

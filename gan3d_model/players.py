@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan3d_eval.files import Gan3dError, atomic_file
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir, atomic_file
 from gan3d_model.config import TrainConfig
 from gan3d_model.networks import BatchNorm, Discriminator, Generator
 from gan3d_model.tensors import FAULTS, TensorError, check_archive

@@ -11,9 +11,7 @@ from pathlib import Path
 import filelock
 
 from gan3d_eval import voxels
-from gan3d_eval.files import Gan3dError, refuse_closed
-from gan3d_eval.provenance import dataset_record, new_run_id, producer, software
-from gan3d_eval.run_dir import LOCK, RunDir
+from gan3d_eval.run_dir import LOCK, Gan3dError, RunDir, dataset_record, new_run_id, producer, refuse_closed, software
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import ConfigError, TrainConfig
 

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gan3d_eval.files import Gan3dError
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import pack
 from gan3d_model.config import TrainConfig
 from gan3d_model.device import pick_device

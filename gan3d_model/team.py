@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 
 __all__ = ["Team", "gather_team"]
 

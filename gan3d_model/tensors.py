@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 
 __all__ = ["FAULTS", "LEGACY", "TensorError", "check_archive", "parse_grids", "parse_tensors"]
 

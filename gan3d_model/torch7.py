@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan3d_eval.files import Gan3dError
+from gan3d_eval.run_dir import Gan3dError
 
 __all__ = ["TorchObject", "parse_torch7"]
 

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan3d_eval.files import Gan3dError
-from gan3d_eval.run_dir import RunDir
+from gan3d_eval.run_dir import Gan3dError, RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.augment import augment, augments
 from gan3d_model.batches import batch_rows, unpack_on_device

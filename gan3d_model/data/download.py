@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import FTPHandler, Request, build_opener
 
-from gan3d_eval.files import Gan3dError, atomic_file
+from gan3d_eval.run_dir import Gan3dError, atomic_file
 from gan3d_eval.voxels import check_space, file_hash
 from gan3d_model.data.parts import alone
 

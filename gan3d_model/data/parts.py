@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from gan3d_eval.files import atomic_file
+from gan3d_eval.run_dir import atomic_file
 from gan3d_eval.voxels import VoxelError, parse_voxels
 from gan3d_model.data.convert import Part, Row, Task, convert
 

@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gan3d_eval.files import refuse_target
-from gan3d_eval.provenance import software
+from gan3d_eval.run_dir import refuse_target, software
 from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, check_space, file_hash, packed_bytes, suffix_of
 from gan3d_model.data.arrays import Arrays
 from gan3d_model.data.convert import Row, Task, grids_of, pad

@@ -16,7 +16,7 @@ import trimesh
 from numpy.random import Generator
 from trimesh import Trimesh
 
-from gan3d_eval.files import Gan3dError, atomic_file
+from gan3d_eval.run_dir import Gan3dError, atomic_file
 
 __all__ = ["CLASSES", "furniture", "write_furniture"]
 
