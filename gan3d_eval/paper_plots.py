@@ -61,7 +61,9 @@ def comparison(results: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
         _row(f"ours, {averaging}", "ours", averaging, [_measured(result, key) for result in results.values()], "runs")
         for key, averaging in (("accuracy", "overall"), ("mean_class_accuracy", "mean class"))
     ]
-    own += [_row(f"our control: {name}", "control", "overall", found, "seeds") for name, found in _controls(results).items()]
+    for name, found in _controls(results).items():
+        of = "seeds" if name == "untrained" else "runs"
+        own.append(_row(f"our control: {name}", "control", "overall", found, of))
     ours = pd.DataFrame(own).assign(supervision="none", classifier="linear SVM", verified="yes", source="measured", note="")
     return pd.concat([rows, ours], ignore_index=True).assign(classes=classes)
 
@@ -73,14 +75,14 @@ def _measured(result: dict[str, Any], key: str) -> Measured:
 
 
 def _controls(results: Mapping[str, dict[str, Any]]) -> dict[str, list[Measured]]:
-    """Each control in all runs that have it, once where they agree; seeds of the untrained network are one control."""
-    found: dict[str, dict[Measured, None]] = {}
+    """Each control in all runs that have it, once where runs agree on it; seeds of the untrained network are one control."""
+    found: dict[str, dict[tuple[str, float], Measured]] = {}
     for result in results.values():
         for key in result["values"]:
             name = re.sub(r"^untrained-\d+$", "untrained", key.removeprefix("accuracy/"))
             if key.startswith("accuracy/") and name.startswith(CONTROLS):
-                found.setdefault(name, {})[_measured(result, key)] = None
-    return {name: list(measured) for name, measured in found.items()}
+                found.setdefault(name, {})[key, result["values"][key]] = _measured(result, key)
+    return {name: list(measured.values()) for name, measured in found.items()}
 
 
 def _row(method: str, kind: str, averaging: str, found: Sequence[Measured], of: str) -> dict[str, Any]:

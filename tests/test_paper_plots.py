@@ -47,6 +47,8 @@ def test_one_run_has_the_interval_of_its_accuracy_and_several_their_range(tmp_pa
     two = both.set_index("method")
     assert two.loc["ours, overall (2 runs)", three].tolist() == pytest.approx([92, 90, 94])
     assert two.loc["our control: untrained (2 seeds)", three].tolist() == pytest.approx([82, 80, 84])
+    equal = comparison({"a": result(0.90, **(controls | {"accuracy/untrained-1": 0.80}))})["method"].tolist()
+    assert "our control: untrained (2 seeds)" in equal  # which may well be right about as many shapes
     again = comparison({"a": result(0.90, **controls), "b": result(0.94, **controls)}).set_index("method")
     assert again.loc["our control: voxels-8", three].tolist() == pytest.approx([85, 82, 88])  # measured twice, and the same
     draw(both, tmp_path / "bars.png")
