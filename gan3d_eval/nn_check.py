@@ -54,7 +54,7 @@ FIRST = (  # what a terminal shows
     *(f"caught_{kind}" for kind in COPIES),
 )
 CALIBRATED = ("a_far", "z_u", "flagged", "flagged_share", "significant")
-NOTES = ["A distance far above the null means unlike the data, which is as true of noise as of novelty."]
+FAR = "A distance far above the null means unlike the data, which is as true of noise as of novelty."
 SOFT = "soft_l1 is of probabilities, which lie farther from every shape the less sure G is; it has no part in the verdict."
 OWN_FEATURES = "Features are of {}; they have no part in the verdict, because D was trained to see samples as far from data."
 EMPTY = "Empty shapes of the dataset, left out: {}; `prepare --fix drop-empty` removes them."
@@ -144,7 +144,8 @@ def nn_check(
     protocol = _protocol(train, test, gen, f"{null_kind}{values['n_null']}", "" if raw_why else f"-shift{shift}-{poses}", embed)
     options = {"k": k, "alpha": ALPHA, "bootstrap": bootstrap, "small_quantile": SMALL_QUANTILE, "shift": shift, "poses": poses}
     options["column"] = "l1"
-    notes = [f"{values['verdict']}: {why}", *NOTES, *_left_out(train, test, null_kind, values)]
+    notes = [f"{values['verdict']}: {why}", *([FAR] if values["verdict"] != "copying" else [])]
+    notes += _left_out(train, test, null_kind, values)
     notes += [OWN_FEATURES.format(embed.name)] if "feature" in rows and embed else []
     notes += [SOFT] if "soft_l1" in rows else []
     notes += unlike(gen, train, seed)

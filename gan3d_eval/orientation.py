@@ -185,7 +185,7 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
     text += f", by {second:.3f} the next best way" if others else ", in whatever way"
     also = [str(POSES[i]) for i in alike if i != chosen]
     text += f"; equally good: {', '.join(also[:4])}{' …' * (len(also) > 4)}" if also else ""
-    text += f"; in this way alone {equal} of {len(some)} samples equal training shapes" if equal else ""
+    text += f"; of {len(some)} samples looked at {equal} equal training shapes in this way alone" if equal else ""
     return Orientation(POSES[chosen], "training-set", text, float(r[0, chosen]) - second if others else 0.0)
 
 

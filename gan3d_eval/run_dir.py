@@ -180,7 +180,8 @@ class RunDir:
     def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
         if not (names := self.sample_names()):
             draw = f"make them with: python cli.py sample {in_shell(self.path)}"
-            raise RunDirError(f"{self.path} holds no samples; {draw if self.checkpoints() else 'nor a checkpoint, yet'}")
+            none = "import it anew" if self.meta["status"] == "imported" else "nor a checkpoint, yet"
+            raise RunDirError(f"{self.path} holds no samples; {draw if self.checkpoints() else none}")
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")
         path = self.path / "samples" / f"{name or names[-1]}.npz"

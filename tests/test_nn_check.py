@@ -39,6 +39,7 @@ def test_a_copycat_is_caught(box_sets):
     assert result.values["a_far"] < 0.1
     assert result.values["z_u"] < -8
     assert why_failed(result, 0.5) == "100 of 100 samples are exact copies, more than 50.0%"
+    assert "far above the null" not in " ".join(result.notes)
     generated = rows[rows["set"] == "generated"]
     assert (generated["l1"] == 0).all()
     assert (generated["neighbour1_l1"] == 0).all()

@@ -137,6 +137,7 @@ def truncated(path, grids):
     (truncated, "is damaged, or no .npz"),
     (lambda p, g: np.savez(p, X_train=g[:0]), "n ≥ 1"),
     (lambda p, g: np.savez(p, X_train=np.zeros((3, 8, 8, 9))), "cubic"),
+    (lambda p, g: np.savez(p, X_train=np.zeros((5, 8, 8))), r"X_train has shape \(5, 8, 8\)"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1]), "y_train is .* expected 6 integers"),
     (lambda p, g: np.savez(p, X_train=g, X_test=g[:2], y_train=[0] * 6), "labels of some splits only; y_test is missing"),
     (lambda p, g: np.savez(p, X_train=g, y_train=[0, 1, 0, 1, 0, 10**12]), "y_train has label 1000000000000; expected labels below 10000"),

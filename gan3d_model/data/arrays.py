@@ -98,7 +98,9 @@ def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[An
         if len(labels) and labels.max() >= MAX_CLASSES:
             raise VoxelError(f"{source}: y_{split} has label {labels.max()}; expected labels below {MAX_CLASSES}")
         if array.ndim != 4 or len(set(array.shape[1:])) != 1 or len(array) == 0:
-            raise VoxelError(f"{source}: {key or 'array'} has shape {array.shape}; expected cubic grids (n ≥ 1, d, d, d)")
+            raise VoxelError(
+                f"{source}: {key or 'array'} has shape {volumes[key].shape}; expected cubic grids (n ≥ 1, d, d, d)"
+            )
         result[split] = (array, labels)
     if len(sides := {array.shape[1] for array, _ in result.values()}) > 1:
         raise VoxelError(f"{source} mixes resolutions: {', '.join(f'{side}³' for side in sorted(sides))}")
