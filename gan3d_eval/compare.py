@@ -115,7 +115,8 @@ def _check(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> tuple[Voxel
     test = test.take(~leaked) if leaked.any() else test
     n = min(len(train), len(test), len(gen), POOL)
     if n < MIN_N:
-        raise VoxelError(f"{n} shapes in the smallest of training, held-out and generated sets; at least {MIN_N} are needed")
+        sizes = f"{len(train)} training shapes, {len(test)} held-out shapes and {len(gen)} samples"
+        raise VoxelError(f"{sizes} to compare; at least {MIN_N} of each are needed")
     return test, int(leaked.sum()), n
 
 

@@ -126,7 +126,7 @@ def _section(
     verb, title, folder, about = part
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
     pictures = [
-        path for path in run.pictures(folder) if (folder == verb or path.stem.startswith(verb)) and _whole(path, refused)
+        path for path in run.pictures(folder) if (folder == verb or path.stem.startswith(verb)) and _whole(path, verb, refused)
     ]
     captions = {path: _caption(path.stem, verb, mine) for path in pictures}
     order = {text: at for at, text in enumerate(CAPTIONS.values())}
@@ -147,13 +147,13 @@ def _section(
     }  # fmt: skip
 
 
-def _whole(picture: Path, refused: list[str]) -> bool:
+def _whole(picture: Path, verb: str, refused: list[str]) -> bool:
     """Whether a picture begins as its kind does; if not, that is among `refused`: it would be a hole in the page."""
     begins = {".png": b"\x89PNG", ".gif": b"GIF8"}.get(picture.suffix)
     with picture.open("rb") as file:
         if begins is None or file.read(4) == begins:
             return True
-    refused.append(f"{picture} is no picture; make it again")
+    refused.append(f"{picture} is no picture; run {verb} again")
     return False
 
 

@@ -250,7 +250,7 @@ def _loop(
             players.save(run, step)
         if fatal:
             raise Failed(fatal)
-        if stop and step < steps:
+        if stop:
             raise Interrupted(f"{run.path} was interrupted at step {step} of {steps}{GO_ON}{run.resumption()}")
     return steps
 

@@ -294,7 +294,7 @@ def test_a_damaged_picture_is_left_out_of_the_report(run_copy, cli):
     (run_copy.path / "figures/curves.png").write_text("x")
     done = cli("report", run_copy.path)
     assert done.exit_code == 0
-    assert done.stderr == f"warning: left out: {run_copy.path}/figures/curves.png is no picture; make it again\n"
+    assert done.stderr == f"warning: left out: {run_copy.path}/figures/curves.png is no picture; run curves again\n"
 
 
 def test_a_damaged_log_and_damaged_samples_are_left_out_of_the_report_with_their_reasons(run_copy, cli):

@@ -631,6 +631,17 @@ def test_with_every_ingredient_a_resumed_run_takes_the_very_same_steps(tiny, sof
     assert logs[0].equals(logs[1])
 
 
+def test_a_wish_to_stop_in_the_last_step_is_heard_too(tiny, sofas, dataset_dir, tmp_path, monkeypatch):
+    """Whoever trains as a part of something longer, as `demo` does, would go on with the rest."""
+    run = begin(tiny, sofas, dataset_dir, tmp_path / "run")
+    monkeypatch.setattr("gan3d_model.train.stop_signals", lambda say: contextlib.nullcontext(lambda: len(run.metrics()) == 6))
+    with pytest.raises(Interrupted, match="interrupted at step 6 of 6; go on with: .*--resume"):
+        train(tiny, sofas, run, "cpu", quiet)
+    monkeypatch.undo()
+    assert train(tiny, sofas, RunDir.open(run.path), "cpu", quiet).meta["status"] == "finished"
+    assert len(run.samples("final")) == 40
+
+
 def stop_after(steps):
     """A stand-in for the signals: the loop is asked to stop after so many steps."""
 
