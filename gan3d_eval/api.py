@@ -24,7 +24,7 @@ from gan3d_eval.foreign_shapes import shapes_of
 from gan3d_eval.import_run import gather
 from gan3d_eval.nn_check import nn_check
 from gan3d_eval.orientation import AS_THEY_LIE, SOME, by_training_set, given
-from gan3d_eval.provenance import Result, around, imported_record
+from gan3d_eval.provenance import Result, around, dataset_record, imported_record
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelError, VoxelSet
 
@@ -70,6 +70,8 @@ class Judgement:
     measures: pd.DataFrame | None
     why_not: str
     notes: list[str]
+    dataset: tuple[Path, tuple[str, ...]] | None = None
+    """The dataset directory that `train` named, and the classes that were chosen from it."""
 
     @property
     def verdict(self) -> str:
@@ -89,8 +91,17 @@ class Judgement:
         return "\n".join([*lines, *(f"note: {note}" for note in dict.fromkeys(notes))])  # nn_check and compare share some
 
     def write(self, path: Path | str) -> RunDir:
-        """Make a run directory with samples, results and figures, that `report` and every verb can read."""
-        run = RunDir.create(Path(path), imported_record("judged", self.gen.resolution, "Python", self.notes, sys.argv))
+        """Make a run directory with samples, results and figures, that `report` and every verb can read.
+
+        Where `train` was a dataset directory the run names it, and the verbs judge it by that.
+        """
+        record = None
+        if self.dataset:
+            folder, classes = self.dataset
+            train = VoxelSet.open(folder).select(classes, "train")
+            record = dataset_record(Path(path), train, folder, list(classes))
+        meta = imported_record("judged", self.gen.resolution, "Python", self.notes, sys.argv, dataset=record)
+        run = RunDir.create(Path(path), meta)
         run.write_samples("final", occupancy=np.asarray(self.gen.packed), names=np.array(self.gen.names))
         run.write_result(self.novelty, self.samples)
         if self.realism and self.measures is not None:
@@ -149,7 +160,8 @@ def judge(
             realism, measures = compare(known, unseen, samples, seed=seed, embed=features)
     except VoxelError as fault:
         why_not = str(fault)
-    return Judgement(samples, novelty, rows, realism, measures, why_not, notes)
+    named = (Path(train), tuple(classes)) if isinstance(train, str | Path) and _is_dataset(train) else None
+    return Judgement(samples, novelty, rows, realism, measures, why_not, notes, named)
 
 
 def _is_dataset(grids: Grids | None) -> bool:

@@ -108,7 +108,7 @@ def compare(
 def _check(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> tuple[VoxelSet, int, int]:
     """Held-out shapes that do not stand in training, how many do, and n; VoxelError if there is nothing to compare."""
     if test is None:
-        raise VoxelError("the dataset has no held-out (test) shapes to compare with")
+        raise VoxelError("the dataset has no held-out (test) shapes to compare with; --reference names one that has")
     if len({s.resolution for s in (train, test, gen)}) > 1:
         raise VoxelError(f"samples are {gen.resolution}³, training shapes {train.resolution}³; compare equal resolutions only")
     leaked = test.stands_in(train)

@@ -7,6 +7,7 @@ policy forbids it, and lets no script run but ours, by its hash.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -19,7 +20,7 @@ import jinja2
 from gan3d_eval.contract import is_ours
 from gan3d_eval.files import atomic_file, in_shell, is_held
 from gan3d_eval.provenance import variants
-from gan3d_eval.report_answers import answers, failures, percent
+from gan3d_eval.report_answers import REFERENCE, answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
 from gan3d_eval.report_texts import CAPTIONS, LABELS, OPTIONAL, SECTIONS
 from gan3d_eval.run_dir import LOCK, RunDir, RunDirError
@@ -64,17 +65,18 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     _kept(run.metrics, refused)
     made = {result["verb"] for result in results.values()}
     stale = {name for name, result in results.items() if is_stale(run, result)}
-    first = _first(run)
+    first, classes = _first(run), _classes(run)
+    command = functools.partial(_command, run, first, classes is not None)
     killed = run.meta["status"] == "running" and not is_held(run.path / LOCK)
     current = {name: result for name, result in results.items() if name not in stale}
     parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
-    sections = [_section(run, results, stale, refused, first, part) for part in parts]
+    sections = [_section(run, results, stale, refused, command, part) for part in parts]
     for reason in refused:
         say(f"warning: left out: {reason}")
     return {
         "meta": run.meta | ({"status": "killed"} if killed else {}),
         "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
-        "answers": answers(results, _why_no_weights(run), in_shell(run.path), _of_one_class(run), stale, first),
+        "answers": answers(results, _why_no_weights(run), in_shell(run.path), classes, stale, first),
         "failures": failures(run.meta), "refused": refused,
         "stopped": run.meta.get("failure") or ("it was killed" if killed else None),
         "resume": run.resumption() if killed or run.meta["status"] == "interrupted" else None,
@@ -95,14 +97,21 @@ def _first(run: RunDir) -> str:
     return f"python cli.py sample {in_shell(run.path)}" if run.checkpoints() else run.resumption()
 
 
-def _of_one_class(run: RunDir) -> bool:
-    """Whether the run's dataset is at hand and has no second class for `classify-features` to tell from the first."""
+def _command(run: RunDir, first: str, at_hand: bool, verb: str) -> str:
+    """The command that makes a part of the page; without a dataset at hand with the option that names one."""
+    if first and verb not in SAMPLELESS:
+        return first
+    return f"python cli.py {verb} {in_shell(run.path)}" + REFERENCE * (not at_hand and verb != "curves")
+
+
+def _classes(run: RunDir) -> int | None:
+    """How many classes the run's dataset has; None where it is not at hand, 0 where it is damaged."""
     if not run.finds_dataset():
-        return False
+        return None
     try:
-        return bool(VoxelSet.open(run.dataset_path()).table["class"].nunique() == 1)
+        return int(VoxelSet.open(run.dataset_path()).table["class"].nunique())
     except VoxelError:  # whoever needs it says so
-        return False
+        return 0
 
 
 def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
@@ -115,14 +124,10 @@ def _kept(read: Callable[[], Any], refused: list[str]) -> Any:
 
 
 def _section(
-    run: RunDir,
-    results: dict[str, Any],
-    stale: Collection[str],
-    refused: list[str],
-    first: str,
+    run: RunDir, results: dict[str, Any], stale: Collection[str], refused: list[str], command: Callable[[str], str],
     part: tuple[str, str, str, str],
-) -> dict[str, Any]:
-    """A section: its results and pictures, or the command that makes them; where that is one of samples, `first` theirs."""
+) -> dict[str, Any]:  # fmt: skip
+    """A section: its results and pictures, or the `command` that makes them."""
     verb, title, folder, about = part
     mine = {name: result for name, result in results.items() if result["verb"] == verb}
     pictures = [
@@ -133,7 +138,7 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": not mine, "command": first * (verb not in SAMPLELESS) or f"python cli.py {verb} {in_shell(run.path)}",
+        "missing": not mine, "command": command(verb),
         "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],

@@ -6,11 +6,13 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-__all__ = ["answers", "failures", "percent"]
+__all__ = ["REFERENCE", "answers", "failures", "percent"]
 
 Answer = dict[str, str]
 NEAR, FAIR = 0.15, 0.25
 """Beyond what real shapes of as many have: how far a 1-NN accuracy may be from ½ to be called good, and fair."""
+REFERENCE = " --reference DATASET_DIR"
+PEOPLE = {"human-eval": "human-eval serve", "human-eval-2afc": "human-eval serve --design 2afc"}
 NOVEL = {
     "no-evidence-of-copying": ("Yes, as far as the check can see", "good"),
     "copying": ("No: it copies", "bad"),
@@ -20,25 +22,28 @@ NOVEL = {
 
 
 def answers(
-    results: dict[str, dict[str, Any]], why_no_weights: str, run_dir: str, one_class: bool = False, stale: Collection[str] = (),
+    results: dict[str, dict[str, Any]], why_no_weights: str, run_dir: str, classes: int | None = 0, stale: Collection[str] = (),
     first: str = "",
 ) -> list[Answer]:  # fmt: skip
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
     A question whose verb was not run, or on samples that are not there any more (`stale`), is answered by the command that
-    does it, or by the one that has to come `first`, to draw samples; features need a data set of several classes.
+    does it, or by the one that has to come `first`, to draw samples. Of the run's dataset it is known how many `classes` it
+    has; None where it is not at hand and has to be named. Features need one of several.
     """
     ask = functools.partial(_or_command, results=results, stale=stale, first=first)
-    labelled = f"{run_dir} --dataset DATASET_DIR (labelled shapes; the run's own are of one class)" if one_class else run_dir
+    labelled = f"{run_dir} --dataset DATASET_DIR" if classes in (None, 1) else run_dir
+    labelled += " (labelled shapes; the run's own are of one class)" if classes == 1 else ""
+    judged = run_dir + REFERENCE * (classes is None)
     return [
-        ask("Is it real?", "compare", run_dir, judge=_real),
-        ask("Is it new?", "nn-check", run_dir, judge=_new),
+        ask("Is it real?", "compare", judged, judge=_real),
+        ask("Is it new?", "nn-check", judged, judge=_new),
         ask("Are D's features any good?", "classify-features", labelled, judge=_features, first="")
         if not why_no_weights or "classify-features" in results
         else _answer("Are D's features any good?", "Cannot be asked", "none", why_no_weights),
-        ask("What do people say?", "human-eval", run_dir, judge=_people)
+        ask("What do people say?", "human-eval", judged, judge=_people)
         if "human-eval" in results or "human-eval-2afc" not in results
-        else ask("What do people say?", "human-eval-2afc", run_dir, judge=_preferred),
+        else ask("What do people say?", "human-eval-2afc", judged, judge=_preferred),
     ]
 
 
@@ -60,7 +65,7 @@ def _or_command(
     question: str, verb: str, run_dir: str, results: dict[str, dict[str, Any]], judge: Any, stale: Collection[str], first: str
 ) -> Answer:
     """The answer of the verb's result on the run's own data, or how to get one."""
-    command = f"python cli.py {'human-eval serve' if verb == 'human-eval' else verb} {run_dir}"
+    command = f"python cli.py {PEOPLE.get(verb, verb)} {run_dir}"
     if verb not in results or verb in stale:
         return _answer(question, "Asked of older samples" if verb in stale else "Not asked yet", "none", first or command)
     said = judge(results[verb])

@@ -56,11 +56,15 @@ def test_a_copycat_is_caught_and_without_held_out_shapes_nothing_is_said_of_real
     assert "none: " in str(verdict)
 
 
-def test_a_dataset_is_read_by_its_split(dataset_dir):
+def test_a_dataset_is_read_by_its_split(dataset_dir, tmp_path):
     verdict = judge(dataset_dir, dataset_dir, str(dataset_dir))
     assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
     sofas = judge(dataset_dir, dataset_dir, str(dataset_dir), classes=["sofa"])
     assert "beside training, held-out shapes         24, 24\n" in str(sofas)
+    train, _, own = sofas.write(tmp_path / "run").training_set()  # which the run names
+    assert own
+    assert set(train.table["class"]) == {"sofa"}
+    assert check_run(tmp_path / "run") == []
     with pytest.raises(Gan3dError, match="`classes` chooses from a dataset directory, and neither `train` nor `test` is one"):
         judge(TRAIN, None, str(dataset_dir), classes=["sofa"])
 

@@ -12,6 +12,7 @@ import pytest
 from human_study import answer_all, careful, make_study
 
 from gan3d_eval.human.responses import read_answers
+from gan3d_eval.human.serve import serve
 from gan3d_eval.human.store import Conflict, Store
 from gan3d_eval.human.study import StudyError
 from studies.bench_human import RaterClient, study_server
@@ -220,3 +221,21 @@ def test_a_killed_server_loses_no_acknowledged_answer(root, study, path):
         again.headers["Cookie"] = client.headers["Cookie"]
         assert again.enter(again.ask("/state"))["trial"] == len(stored)
         again.ask("/answer", {"trial": len(stored), "answer": "real", "seconds": 0.1})
+
+
+def test_a_stop_that_is_sent_twice_is_one_stop(study, path, monkeypatch):
+    """`timeout -s INT` interrupts its child, and then its whole group: the second comes while the first is obeyed."""
+
+    class Server:
+        effective_port = 1
+
+        def interrupted(self):
+            signal.raise_signal(signal.SIGINT)
+
+        run = close = interrupted
+
+    monkeypatch.setattr("gan3d_eval.human.serve._listen", lambda *arguments: Server())
+    before, said = signal.getsignal(signal.SIGINT), []
+    serve(study, path, "127.0.0.1", 0, None, said.append, said.append)
+    assert said[1:] == ["http://127.0.0.1:1/", f"stopped: 0 answers of 0 raters in {path}"]
+    assert signal.getsignal(signal.SIGINT) is before

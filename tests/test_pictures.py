@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import ctypes
 import hashlib
+import html
 import json
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -253,6 +255,19 @@ def test_a_stranger_s_report_says_what_it_can_never_have(run_copy):
     page = report([run_copy]).read_text()
     assert "The run brought no training log" in page
     assert "cli.py curves" not in page
+
+
+def test_a_report_s_commands_name_a_dataset_where_the_run_s_own_is_gone(run_copy):
+    shutil.rmtree(run_copy.path / "results", ignore_errors=True)
+    path = shlex.quote(str(run_copy.path))
+    here = html.unescape(report([run_copy]).read_text())
+    for verb in ("compare", "nn-check", "gallery", "human-eval serve", "classify-features"):
+        assert f"python cli.py {verb} {path}<" in here
+    gone = html.unescape(report([run_copy.update(dataset=None)]).read_text())
+    for verb in ("compare", "nn-check", "gallery", "human-eval serve"):
+        assert f"python cli.py {verb} {path} --reference DATASET_DIR<" in gone
+    assert f"python cli.py classify-features {path} --dataset DATASET_DIR<" in gone
+    assert f"python cli.py curves {path}<" in gone
 
 
 def test_a_run_without_its_dataset_still_has_a_gallery(run_copy, cli):

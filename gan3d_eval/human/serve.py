@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -19,6 +20,7 @@ from gan3d_eval.human.study import Study, StudyError
 __all__ = ["is_loopback", "serve"]
 
 THREADS = 8
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def is_loopback(host: str) -> bool:
@@ -61,13 +63,15 @@ def serve(
         if host in {"0.0.0.0", "::"}:  # noqa: S104 - only compared
             say("raters take this machine's own name or address in place of the link's")
         name = f"[{host}]" if ":" in host else host
-        out(f"http://{name}:{server.effective_port}/" + (f"#{access_key}" if access_key else ""))
-        before = signal.signal(signal.SIGTERM, _stop)
+        before = {number: signal.signal(number, _stop) for number in STOPS}
         try:
-            server.run()  # returns at SIGINT and SIGTERM, with requests in hand answered
+            with contextlib.suppress(SystemExit):
+                out(f"http://{name}:{server.effective_port}/" + (f"#{access_key}" if access_key else ""))
+                server.run()  # returns at the first of these signals, with requests in hand answered
         finally:
             server.close()
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         raters, answers = store.counts()
         say(f"stopped: {answers} answers of {raters} raters in {path}")
 
@@ -91,4 +95,6 @@ def _listen(store: Store, host: str, port: int, access_key: str | None) -> Any:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    for again in STOPS:  # `timeout` and some terminals send it twice
+        signal.signal(again, signal.SIG_IGN)
     raise SystemExit(0)

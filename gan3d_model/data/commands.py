@@ -150,7 +150,11 @@ def prepare(
 @click.command()
 @click.argument("source", type=PathArg)
 @click.option("--out", type=FileArg(".csv"), help="Write the table, a row per file or shape, to this .csv.")
-@click.option("--strict", is_flag=True, help="Exit with 3 on empties, leaks, label conflicts, or unreadable files.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 3 on empties, held-out shapes that stand in training, label conflicts, or unreadable files.",
+)
 @json_option
 def audit(source: Path, out: Path | None, strict: bool, as_json: bool) -> None:
     """Find what is wrong with meshes or a dataset. SOURCE is a mesh, a folder, a .zip, or a dataset directory.
