@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gan3d_eval.foreign import Found, Readers, collect
 from gan3d_eval.run_dir import RunDir
-from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, pack, turn_up
+from gan3d_eval.voxels import VoxelError, VoxelSet, binarize, halves, pack, turn_up
 
 __all__ = ["Shapes", "read_shapes", "shapes_of"]
 
@@ -110,18 +110,18 @@ def shapes_of(found: Found, threshold: float | None, source: Path) -> Shapes:
     floats = all(batch.dtype.kind == "f" for batch in batches.values())
     low, high = min(float(b.min()) for b in batches.values()), max(float(b.max()) for b in batches.values())
     signed = floats and -1 <= low <= -0.5 and high <= 1
-    occupied, soft = [], []
+    occupied, soft, cut = [], [], THRESHOLD if threshold is None else threshold
     for name, batch in batches.items():
         values = (batch + 1) / 2 if signed else batch
-        occupied.append(binarize(values, THRESHOLD if threshold is None else threshold, str(_where(source, name))))
-        soft.append(values.astype(np.float16) if _between(values) else None)
+        occupied.append(binarize(values, cut, str(_where(source, name))))
+        soft.append(halves(values, cut) if _between(values) else None)
     n = sum(len(batch) for batch in batches.values())
     both = f"{low:g} and {high:g}" if low < high else f"all {low:g}"
     kind, probability = f"binary ({both}); at what threshold they were cut is not known", None
     if threshold is not None:
         kind = f"binary ({both}), cut at {threshold:g} as was said"
     if any(part is not None for part in soft):
-        threshold = THRESHOLD if threshold is None else threshold
+        threshold = cut
         parts = [hard.astype(np.float16) if part is None else part for hard, part in zip(occupied, soft, strict=True)]
         probability = np.concatenate(parts) if len(parts) > 1 else parts[0]
         kind = f"probabilities{' (a tanh from -1 to 1, mapped to 0 … 1)' * signed}, cut at {threshold:g} and kept beside"

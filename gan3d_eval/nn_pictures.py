@@ -15,6 +15,10 @@ from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["draw"]
 
+ALIGNED = (
+    "Nearest under L1 over every shift, turn and mirror image that was searched (aligned_l1); both are drawn as they stand."
+)
+
 
 def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: str = "nn-check", n: int = 9) -> None:
     """Draw `figures/<name>-distances.png`, and samples beside their neighbours: the n most train-like, and n median ones.
@@ -35,6 +39,7 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: 
         _draw_distances(paths[0], ok, moved)
     by, neighbour = ("aligned_l1", "aligned_neighbour_row") if moved else ("l1", "neighbour1_row")
     p = f"p_{by}" if moved and f"p_{by}" in rows else "p"
+    what, note = ("aligned L1", ALIGNED) if moved else ("L1", "")
     generated = ok[ok["set"] == "generated"].sort_values(by, kind="stable")
     middle = max(0, (len(generated) - n) // 2)
     for path, part, title in (
@@ -42,11 +47,11 @@ def draw(run: RunDir, train: VoxelSet, gen: VoxelSet, rows: pd.DataFrame, name: 
         (paths[2], generated.iloc[middle : middle + n], "Samples of median distance, each beside its nearest training shape"),
     ):
         pairs = [
-            (row, near, f"L1 {l1:.0f} = {l1 / volume:.0%} of volume" + ("" if np.isnan(chance) else f", p = {chance:.3f}"))
+            (row, near, f"{what} {l1:.0f} = {l1 / volume:.0%} of volume" + ("" if np.isnan(chance) else f"\np = {chance:.3f}"))
             for row, near, l1, volume, chance in part[[neighbour, by, "volume", p]].itertuples()
         ]
         if pairs:
-            pair_sheet(path, gen, train, pairs, title)
+            pair_sheet(path, gen, train, pairs, title, note=note)
 
 
 def _draw_distances(path: Path, rows: pd.DataFrame, moved: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["pack", "packed_bytes", "unpack", "volumes"]
+__all__ = ["halves", "pack", "packed_bytes", "unpack", "volumes"]
 
 
 def packed_bytes(resolution: int) -> int:
@@ -33,3 +33,10 @@ def volumes(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Occupied voxels of each packed row, `(n,) int64`, in voxels."""
     counts = [np.bitwise_count(packed[i : i + 4096]).sum(axis=1, dtype=np.int64) for i in range(0, len(packed), 4096)]
     return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+
+
+def halves(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.float16]:
+    """Probabilities as they are kept, in float16: rounded so that the voxels above `threshold` are the same as before."""
+    kept, cut = probabilities.astype(np.float16), np.float16(threshold)
+    kept[(probabilities > threshold) & (kept <= cut)] = np.nextafter(cut, np.float16(1))
+    return kept

@@ -99,12 +99,12 @@ def _save(page: Any, path: Path, transparent: bool) -> Path:
 
 def pair_sheet(
     path: Path, gen: VoxelSet, real: VoxelSet, pairs: Sequence[tuple[int, int, str]], title: str, kind: str = "training",
-    columns: int = 6, paper: Paper | None = None,
+    columns: int = 6, paper: Paper | None = None, note: str = "",
 ) -> Path:  # fmt: skip
     """Draw pairs (row of `gen`, row of `real`, line for the sample's caption), each sample beside its real shape."""
     tiles: list[Tile] = []
     for sample, neighbour, line in pairs:
         tiles.append((gen.grids([sample])[0], f"{gen.names[sample]}\n{line}", GENERATED))
         tiles.append((real.grids([neighbour])[0], f"{real.names[neighbour]}\n({kind})", REAL))
-    notes = f"Blue: generated. Sand: {kind} shapes. Same camera and threshold."
+    notes = f"Blue: generated. Sand: {kind} shapes. Same camera and threshold. {note}".rstrip()
     return sheet(path, tiles, title, columns, notes=notes, paper=paper)

@@ -28,11 +28,11 @@ from gan3d_eval.files import (
 )
 from gan3d_eval.formats import VOXEL_SUFFIXES, VoxelError, only_grids, parse_voxels, suffix_of, turn_up
 from gan3d_eval.modelnet import expected_counts, modelnet10
-from gan3d_eval.packing import pack, packed_bytes, unpack, volumes
+from gan3d_eval.packing import halves, pack, packed_bytes, unpack, volumes
 
 __all__ = [  # gan3d_model imports nothing of this package but this module and run_dir, so what it needs of others is here too
     "MAX_RESOLUTION", "VOXEL_SUFFIXES", "VoxelError", "VoxelSet", "binarize", "check_space", "content_hash", "file_hash",
-    "modelnet10", "only_grids", "pack", "packed_bytes", "parse_voxels", "suffix_of", "turn_up", "unpack", "volumes",
+    "halves", "modelnet10", "only_grids", "pack", "packed_bytes", "parse_voxels", "suffix_of", "turn_up", "unpack", "volumes",
 ]  # fmt: skip
 
 DATASET_FORMAT = 1

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gan3d_eval.run_dir import Gan3dError, RunDir
-from gan3d_eval.voxels import pack
+from gan3d_eval.voxels import halves, pack
 from gan3d_model.config import TrainConfig
 from gan3d_model.device import pick_device
 from gan3d_model.losses import draw_latents, stream
@@ -42,7 +42,7 @@ def generate(
         volume = generator(part.to(device))  # (≤size, d, d, d)
         occupancy.append(pack((volume > threshold).cpu().numpy()))
         if soft:
-            probability.append(volume.half().cpu().numpy())
+            probability.append(halves(volume.float().cpu().numpy(), threshold))
     generator.train(was_training)
     made: dict[str, NDArray[Any]] = {"occupancy": np.concatenate(occupancy)}
     return made | {"probability": np.concatenate(probability)} if soft else made

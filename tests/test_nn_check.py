@@ -15,6 +15,7 @@ from gan3d_eval.embedding import Embedding
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.nn_check import DISTANCES, why_failed
 from gan3d_eval.nn_check import nn_check as verb
+from gan3d_eval.nn_pictures import draw
 from gan3d_eval.voxels import VoxelError, VoxelSet
 from gan3d_model.data.prepare import prepare
 from gan3d_model.data.voxelize import Voxelizer
@@ -328,6 +329,19 @@ def test_a_generator_that_always_makes_one_shape_is_no_copier_by_lot(box_sets):
         "Samples repeat. Of 100 that are judged so many differ by more than half of what they differ from the training set by"
         in " ".join(result.notes)
     )
+
+
+def test_pairs_say_under_which_distance_they_are_nearest(box_sets, run_copy, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("gan3d_eval.nn_pictures.pair_sheet", lambda *arguments, note: drawn.append((arguments[3], note)))
+    for raw in (False, True):
+        rows = nn_check(*box_sets, raw=raw)[1]
+        draw(run_copy, box_sets[0], box_sets[2], rows)
+        (pairs, note), best = drawn[0], rows[rows["set"] == "generated"]
+        column = "l1" if raw else "aligned_l1"
+        assert pairs[0][2].startswith(f"{'L1' if raw else 'aligned L1'} {best[best['status'] == 'ok'][column].min():.0f} = ")
+        assert ("aligned_l1" in note) != raw
+        drawn.clear()
 
 
 # --- real shapes ----------------------------------------------------------------------------------------------------------
