@@ -69,9 +69,7 @@ def paper_plots(run_dirs: tuple[Path, ...], out: Path, theirs: tuple[Path, ...],
         with atomic_file(out_file(out, ".csv")) as temporary:
             rows.to_csv(temporary, index=False)
         verb.draw(rows, out_file(out, "-accuracy.png"))
-        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "interval", "verified"]].fillna(
-            {"interval": ""}
-        )
+        shown = rows[["method", "supervision", "averaging", "accuracy", "low", "high", "interval", "verified"]]
         click.echo(shown.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
         say(f"verified: read in the publication itself; the whole table: {out_file(out, '.csv')}")
         click.echo(out_file(out, "-accuracy.png"))
