@@ -20,7 +20,7 @@ import jinja2
 from gan3d_eval.contract import is_ours
 from gan3d_eval.files import atomic_file, in_shell, is_held
 from gan3d_eval.provenance import variants
-from gan3d_eval.report_answers import REFERENCE, answers, failures, percent
+from gan3d_eval.report_answers import answers, failures, percent
 from gan3d_eval.report_shapes import is_stale, turned
 from gan3d_eval.report_texts import CAPTIONS, LABELS, OPTIONAL, SECTIONS
 from gan3d_eval.run_dir import LOCK, RunDir, RunDirError
@@ -31,6 +31,8 @@ __all__ = ["report"]
 HERE = Path(__file__).parent
 SAMPLELESS = ("curves", "classify-features", "explore", "history")
 """Verbs that judge a run before it has its samples."""
+ASKED = {"human-eval": "human-eval serve", "human-eval-2afc": "human-eval serve --design 2afc"}
+"""The verbs that let people answer what a result of another name counts."""
 SCRIPTS = ("viewer.js", "report.js")
 
 
@@ -66,7 +68,7 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     made = {result["verb"] for result in results.values()}
     stale = {name for name, result in results.items() if is_stale(run, result)}
     first, classes = _first(run), _classes(run)
-    command = functools.partial(_command, run, first, classes is not None)
+    command = functools.partial(_command, run, first, classes)
     killed = run.meta["status"] == "running" and not is_held(run.path / LOCK)
     current = {name: result for name, result in results.items() if name not in stale}
     parts = [part for part in SECTIONS if part[0] not in OPTIONAL or part[0] in made]
@@ -76,7 +78,7 @@ def _run(run: RunDir, number: int, say: Callable[[str], None]) -> dict[str, Any]
     return {
         "meta": run.meta | ({"status": "killed"} if killed else {}),
         "id": f"run{number}", "name": run.path.resolve().name, "cards": _cards(current),
-        "answers": answers(results, _why_no_weights(run), in_shell(run.path), classes, stale, first),
+        "answers": answers(results, stale, _why_no_weights(run), command),
         "failures": failures(run.meta), "refused": refused,
         "stopped": run.meta.get("failure") or ("it was killed" if killed else None),
         "resume": run.resumption() if killed or run.meta["status"] == "interrupted" else None,
@@ -97,11 +99,17 @@ def _first(run: RunDir) -> str:
     return f"python cli.py sample {in_shell(run.path)}" if run.checkpoints() else run.resumption()
 
 
-def _command(run: RunDir, first: str, at_hand: bool, verb: str) -> str:
-    """The command that makes a part of the page; without a dataset at hand with the option that names one."""
+def _command(run: RunDir, first: str, classes: int | None, verb: str) -> str:
+    """The command that makes a part of the page, or the one that has to come `first`; where the run's dataset is not at hand
+    (`classes` is None) with the option that names one. Features need a dataset of several classes.
+    """
     if first and verb not in SAMPLELESS:
         return first
-    return f"python cli.py {verb} {in_shell(run.path)}" + REFERENCE * (not at_hand and verb != "curves")
+    command = f"python cli.py {ASKED.get(verb, verb)} {in_shell(run.path)}"
+    if verb == "curves" or (classes is not None and (classes != 1 or verb != "classify-features")):
+        return command
+    command += f" {'--dataset' if verb == 'classify-features' else '--reference'} DATASET_DIR"
+    return f"{command} (labelled shapes; the run's own are of one class)" if classes == 1 else command
 
 
 def _classes(run: RunDir) -> int | None:
@@ -138,7 +146,7 @@ def _section(
     pictures.sort(key=lambda path: (captions[path][1], order.get(captions[path][0], len(order))))
     return {
         "verb": verb, "title": title, "about": about,
-        "missing": not mine, "command": command(verb),
+        "missing": not mine, "command": command(next((name for name in mine if name in stale and name in ASKED), verb)),
         "stale": ", ".join(name for name in mine if name in stale),
         "never": "The run brought no training log." if verb == "curves" and not run.has("metrics.csv") else None,
         "results": [_table(name, result) for name, result in mine.items() if verb != "gallery"],

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-__all__ = ["REFERENCE", "answers", "failures", "percent"]
+__all__ = ["answers", "failures", "percent"]
 
 Answer = dict[str, str]
 NEAR, FAIR = 0.15, 0.25
 """Beyond what real shapes of as many have: how far a 1-NN accuracy may be from ½ to be called good, and fair."""
-REFERENCE = " --reference DATASET_DIR"
-PEOPLE = {"human-eval": "human-eval serve", "human-eval-2afc": "human-eval serve --design 2afc"}
 NOVEL = {
     "no-evidence-of-copying": ("Yes, as far as the check can see", "good"),
     "copying": ("No: it copies", "bad"),
@@ -22,28 +19,29 @@ NOVEL = {
 
 
 def answers(
-    results: dict[str, dict[str, Any]], why_no_weights: str, run_dir: str, classes: int | None = 0, stale: Collection[str] = (),
-    first: str = "",
-) -> list[Answer]:  # fmt: skip
+    results: dict[str, dict[str, Any]], stale: Collection[str], why_no_weights: str, command: Callable[[str], str]
+) -> list[Answer]:
     """Question, answer, tone (good, fair, bad, none) and detail, in the order of the slides' questions.
 
-    A question whose verb was not run, or on samples that are not there any more (`stale`), is answered by the command that
-    does it, or by the one that has to come `first`, to draw samples. Of the run's dataset it is known how many `classes` it
-    has; None where it is not at hand and has to be named. Features need one of several.
+    A question whose verb was not run, or on samples that are not there any more (`stale`), is answered by the `command` of
+    that verb. Without D's weights its features cannot be asked for, and `why_no_weights` says why.
     """
-    ask = functools.partial(_or_command, results=results, stale=stale, first=first)
-    labelled = f"{run_dir} --dataset DATASET_DIR" if classes in (None, 1) else run_dir
-    labelled += " (labelled shapes; the run's own are of one class)" if classes == 1 else ""
-    judged = run_dir + REFERENCE * (classes is None)
+
+    def ask(question: str, verb: str, judge: Callable[[dict[str, Any]], tuple[str, str, str] | None]) -> Answer:
+        if verb not in results or verb in stale:
+            return _answer(question, "Asked of older samples" if verb in stale else "Not asked yet", "none", command(verb))
+        said = judge(results[verb])
+        return _answer(question, *said) if said else _answer(question, "Cannot be said", "none", "see the reasons below")
+
+    features, people = "Are D's features any good?", "What do people say?"
+    pairs_alone = "human-eval-2afc" in results and "human-eval" not in results
     return [
-        ask("Is it real?", "compare", judged, judge=_real),
-        ask("Is it new?", "nn-check", judged, judge=_new),
-        ask("Are D's features any good?", "classify-features", labelled, judge=_features, first="")
+        ask("Is it real?", "compare", _real),
+        ask("Is it new?", "nn-check", _new),
+        ask(features, "classify-features", _features)
         if not why_no_weights or "classify-features" in results
-        else _answer("Are D's features any good?", "Cannot be asked", "none", why_no_weights),
-        ask("What do people say?", "human-eval", judged, judge=_people)
-        if "human-eval" in results or "human-eval-2afc" not in results
-        else ask("What do people say?", "human-eval-2afc", judged, judge=_preferred),
+        else _answer(features, "Cannot be asked", "none", why_no_weights),
+        ask(people, "human-eval-2afc", _preferred) if pairs_alone else ask(people, "human-eval", _people),
     ]
 
 
@@ -59,17 +57,6 @@ def failures(meta: dict[str, Any]) -> list[str]:
 
 def _answer(question: str, answer: str, tone: str, detail: str) -> Answer:
     return {"question": question, "answer": answer, "tone": tone, "detail": detail}
-
-
-def _or_command(
-    question: str, verb: str, run_dir: str, results: dict[str, dict[str, Any]], judge: Any, stale: Collection[str], first: str
-) -> Answer:
-    """The answer of the verb's result on the run's own data, or how to get one."""
-    command = f"python cli.py {PEOPLE.get(verb, verb)} {run_dir}"
-    if verb not in results or verb in stale:
-        return _answer(question, "Asked of older samples" if verb in stale else "Not asked yet", "none", first or command)
-    said = judge(results[verb])
-    return _answer(question, *said) if said else _answer(question, "Cannot be said", "none", "see the reasons below")
 
 
 def _real(result: dict[str, Any]) -> tuple[str, str, str] | None:

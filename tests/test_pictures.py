@@ -452,6 +452,18 @@ def test_the_report_answers_first_and_marks_what_is_of_other_samples(run_copy, c
     assert "near_name" not in page.split("<script>")[0]
 
 
+def test_a_study_of_older_samples_is_held_again_by_a_command_that_exists(run_copy, cli):
+    assert cli("nn-check", run_copy.path).exit_code == 0
+    counted = json.loads((run_copy.path / "results/nn-check.json").read_text()) | {"verb": "human-eval", "table": {}}
+    counted["inputs"]["samples"]["sha256"] = "0" * 64
+    for name, verb in (("human-eval", "human-eval serve"), ("human-eval-2afc", "human-eval serve --design 2afc")):
+        path = run_copy.path / f"results/{name}.json"
+        path.write_text(json.dumps(counted))
+        page = html.unescape(report([RunDir.open(run_copy.path)]).read_text())
+        assert page.count(f"<code>python cli.py {verb} {shlex.quote(str(run_copy.path))}</code>") == 2  # answer and section
+        path.unlink()
+
+
 def test_the_report_of_an_interrupted_run_names_the_command_that_goes_on_with_it(run_copy):
     stopped = run_copy.update(status="interrupted", failure="Interrupted: run was interrupted at step 3 of 9")
     page = report([stopped]).read_text()
@@ -523,7 +535,7 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
     def said(gen, ref, coverage):
         real = {"one_nna_gen_l1/real": 0.5, "one_nna_ref_l1/real": 0.54, "coverage_l1/real": 0.5}
         values = {"one_nna_gen_l1": gen, "one_nna_ref_l1": ref, "coverage_l1": coverage, "valid": 1.0}
-        return answers({"compare": result_of(values | real)}, "", "runs/a")[0]["tone"]
+        return answers({"compare": result_of(values | real)}, (), "", str)[0]["tone"]
 
     assert said(0.5, 0.55, 0.48) == "good"
     assert said(0.0, 1.0, 0.02) == "bad"  # noise: their mean would be ½
@@ -532,18 +544,18 @@ def test_what_the_report_says_of_real_shapes_noise_and_a_collapsed_run():
 
 
 def test_without_weights_nobody_is_sent_to_ask_for_features():
-    assert [answers({}, why, "runs/a")[2]["answer"] for why in ("", "no weights")] == ["Not asked yet", "Cannot be asked"]
+    assert [answers({}, (), why, str)[2]["answer"] for why in ("", "no weights")] == ["Not asked yet", "Cannot be asked"]
 
 
 def test_features_no_better_than_untrained_or_than_voxels_are_said_to_be_so():
     def said(trained, untrained, voxels, p):
         values = {"accuracy": trained, "accuracy/untrained-0": untrained, "accuracy/voxels-8": voxels, "p_untrained": p}
-        return answers({"classify-features": result_of(values)}, "", "runs/a")[2]
+        return answers({"classify-features": result_of(values)}, (), "", str)[2]
 
     assert said(0.9, 0.86, 0.88, 0.01)["tone"] == "good"
     assert said(0.9, 0.86, 0.92, 0.01)["tone"] == "fair"
     assert said(0.87, 0.86, 0.8, 0.4)["tone"] == "bad"
-    assert answers({}, "", "runs/a")[2]["answer"] == "Not asked yet"
+    assert answers({}, (), "", str)[2]["answer"] == "Not asked yet"
 
 
 def test_ctrl_c_while_a_shape_is_drawn_is_heard_afterwards():
