@@ -44,6 +44,7 @@ __all__ = [
     "read_table",
     "refuse_closed",
     "refuse_ours",
+    "refuse_taken",
     "refuse_target",
     "row_hashes",
     "safe_name",
@@ -162,6 +163,13 @@ def refuse_closed(folder: Path, way_out: str = "and what is made belongs there; 
         raise Gan3dError(f"{there} is a file, and no folder can be made there; choose another place")
     if not os.access(there, os.W_OK):
         raise Gan3dError(f"{there if there.name else there.absolute()} cannot be written to, {way_out}")
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise Gan3dError if no run can be made at `path`: something stands there, or nothing can be written."""
+    if path.exists():
+        raise Gan3dError(f"{path} already exists; a run never overwrites another: choose a new name")
+    refuse_closed(path, "and the run belongs there; choose another place")
 
 
 def is_held(lock: Path) -> bool:

@@ -257,7 +257,8 @@ def _grids(arrays: Mapping[str, NDArray[Any]], name: str | None) -> NDArray[Any]
     batches = {key: as_batch(array) for key, array in arrays.items() if key == name or name is None or not key}
     grids = {key: batch for key, batch in batches.items() if batch is not None}
     if len(grids) != 1:
-        held = ", ".join(f"{key} {array.shape}".strip() for key, array in list(arrays.items())[:8]) or "nothing"
+        named = [f"{key} {arrays[key].shape}".strip() for key in grids or arrays]
+        held = ", ".join(named[:8]) or "nothing"
         if not grids:
             raise VoxelError(f"holds no array that could be grids, but {held}; expected a batch of cubic ones (n ≥ 1, d, d, d)")
         raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); choose one with --array")

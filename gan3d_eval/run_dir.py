@@ -18,7 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gan3d_eval.contract import FORMAT, METRICS, log_table, lost_rows, meta_faults, result_faults
-from gan3d_eval.files import Gan3dError, atomic_file, file_hash, in_shell, read_json, refuse_closed, refuse_target, write_json
+from gan3d_eval.files import (
+    Gan3dError,
+    atomic_file,
+    file_hash,
+    in_shell,
+    read_json,
+    refuse_closed,
+    refuse_taken,
+    refuse_target,
+    write_json,
+)  # fmt: skip
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
 from gan3d_eval.voxels import VoxelSet
@@ -47,20 +57,17 @@ class RunDir:
     def create(cls, path: Path, meta: dict[str, Any]) -> RunDir:
         """Make the directory and its `run.json`; a directory that is there already is an error (rule 10)."""
         _check_meta(path, meta := {"format": FORMAT, "created": utc_now(), **meta})
-        try:
-            path.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            raise RunDirError(f"{path} already exists; a run never overwrites another: choose a new name") from None
+        refuse_taken(path)
+        path.mkdir(parents=True, exist_ok=False)
         write_json(path / "run.json", meta)
         return cls(path, meta)
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
         """Open an existing run directory; RunDirError if it is none or its `run.json` breaks rule 2."""
-        if not path.is_dir():
-            raise RunDirError(f"{path} is no directory; expected a run directory, as made by train or import-run")
         if not (path / "run.json").is_file():
-            raise RunDirError(f"{path} is no run directory, as made by train or import-run: it has no run.json")
+            lacks = "it has no run.json" if path.is_dir() else "it is no directory"
+            raise RunDirError(f"{path} is no run directory, as made by train or import-run: {lacks}")
         try:
             meta = read_json(path / "run.json", RunDirError)
         except RunDirError as fault:
@@ -119,7 +126,6 @@ class RunDir:
 
         Both are of the run's classes, or of all classes where a reference has none of them, and without empty shapes: an
         empty grid is the L1 neighbour of every thin shape.
-
         Without a `reference`, a dataset directory, it is the dataset that `run.json` names, whose hash must be the recorded
         one, if any. Of a reference `classes` are kept, all if there are none. RunDirError if there is no dataset, or it is of
         another resolution, or not what the run was trained on.
@@ -127,8 +133,7 @@ class RunDir:
         record = self.meta["dataset"] or {}
         if classes and reference is None:
             raise RunDirError(f"classes {', '.join(classes)} of which dataset? --class needs --reference DATASET_DIR")
-        path = reference or self.dataset_path()
-        shapes = VoxelSet.open(path)
+        shapes = VoxelSet.open(path := reference or self.dataset_path())
         if shapes.resolution != self.resolution:
             raise RunDirError(f"{path} is of {shapes.resolution}³, and {self.path} of {self.resolution}³; prepare it at that")
         known = set(shapes.table["class"])
@@ -188,8 +193,8 @@ class RunDir:
         try:
             return path, read_arrays(path, RunDirError, ("occupancy", "resolution"))
         except RunDirError as fault:
-            rest = [other for other in names if other != path.stem]
-            others = [f"nn-check, compare, gallery take others with --samples: {', '.join(rest)}"] if rest else []
+            rest = ", ".join(other for other in names if other != path.stem)
+            others = [f"nn-check, compare, gallery take others with --samples: {rest}"] if rest else []
             if self.checkpoints() and path.stem[0].isalpha():
                 others.append(f"drawn anew by: python cli.py sample {in_shell(self.path)} --name {path.stem} --force")
             raise RunDirError("; ".join([str(fault), *(others or ["copy it again"])])) from None
@@ -231,8 +236,7 @@ class RunDir:
         Rows after step `upto` are cut off first: they belong to steps that a resumed run takes again. Six digits are enough.
         """
         path = self.path / "metrics.csv"
-        old = self.metrics() if upto else None
-        kept = 0 if old is None else int((old["step"] <= upto).sum())
+        kept = int((old["step"] <= upto).sum()) if upto and (old := self.metrics()) is not None else 0
         lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + kept] if kept else []
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")

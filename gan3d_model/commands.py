@@ -179,6 +179,7 @@ def import_run(
     python cli.py import-run their_samples.npy runs/theirs --dataset datasets/mn10 --class sofa
     python cli.py import-run their_run/ runs/theirs --prior normal0.33 --up y
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    from gan3d_eval.files import refuse_taken
     from gan3d_eval.foreign import Readers
     from gan3d_eval.import_run import gather
     from gan3d_eval.run_dir import RunDirError
@@ -187,8 +188,7 @@ def import_run(
     from gan3d_model.sample import sample as draw
     from gan3d_model.tensors import parse_grids
 
-    if run_dir.exists():
-        raise RunDirError(f"{run_dir} already exists; a run never overwrites another: choose a new name")
+    refuse_taken(run_dir)
     found = gather(source, dataset, list(classes), readers=Readers(parse_grids, *mesh_reader(dataset, resolution)), **how)
     mapped = mapped_weights(found, weights, resolution, prior, latent_scale, output)
     if found.shapes is None and prior is None:

@@ -258,7 +258,7 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
             )
         if not checkpoints:
             raise CheckpointError(
-                f"{run.path} has no checkpoint; train a new run, or go on with one that had only begun (--resume)"
+                f"{run.path} has no checkpoint; train a new run, or go on with one that had only begun: {run.resumption()}"
             )
         found = ", ".join(str(int(p.stem)) for p in checkpoints)
         raise CheckpointError(f"{run.path} has no checkpoint of step {step}; there are those of {found}")

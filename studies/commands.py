@@ -37,10 +37,12 @@ def view(source: Path, compare: bool, n_samples: int, out: Path, seed: int, **op
     tunnels        openings one can see through; finer_tunnels: at twice the resolution
     pieces         parts that do not touch
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
+    from gan3d_eval.files import refuse_closed
     from gan3d_eval.render import RenderError
     from studies.view import draw
     from studies.view import view as run
 
+    refuse_closed(out.parent, "and --out names a place in it; give another")
     hows = [voxelizer(options)]
     if compare:
         hows.append(voxelizer({"resolution": hows[0].resolution, "method": "polygon2voxel"}))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from gan3d_eval.files import in_shell
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.config import RECIPES
@@ -15,13 +16,15 @@ from gan3d_model.data.voxelize import Voxelizer
 
 __all__ = ["demo", "judge"]
 
+JUDGED = ("nn-check", "compare", "curves", "gallery", "report")
+
 
 def demo(
     out: Path, category: str, n_train: int, n_test: int, epochs: int, seed: int, command: list[str], say: Callable[[str], None]
 ) -> Path:
     """Run everything below `out` and return the path of `report.html`; data that is there already is used again."""
     from gan3d_model.runs import create_run
-    from gan3d_model.train import train
+    from gan3d_model.train import Interrupted, train
 
     config = dataclasses.replace(RECIPES["demo"], epochs=epochs, seed=seed)
     name = f"{category}-{n_train}-{n_test}-s{seed}"
@@ -34,12 +37,16 @@ def demo(
 
     say(f"2/4 training for {epochs} epochs on {len(shapes)} shapes at 32³")
     run = create_run(config, "demo", shapes, dataset, [category], out / "runs", command)
-    run = train(config, shapes, run, "auto", say)
-    return judge(run, say)
+    try:
+        return judge(train(config, shapes, run, "auto", say), say)
+    except (Interrupted, KeyboardInterrupt):
+        verbs = " && ".join(f"python cli.py {verb} {in_shell(run.path)}" for verb in JUDGED)
+        say(f"what was made stays, below {run.path}; what is left of the demo, once that is trained: {verbs}")
+        raise
 
 
 def judge(run: RunDir, say: Callable[[str], None]) -> Path:
-    """nn-check, compare, curves, gallery, report of a run; where nothing can be drawn, everything that needs no picture."""
+    """What `JUDGED` names, of a run; where nothing can be drawn, everything that needs no picture."""
     from gan3d_eval.case import check_novelty, compare_sets, open_case
     from gan3d_eval.curves import curves
     from gan3d_eval.embedding import Embedding

@@ -142,6 +142,20 @@ def test_the_demo_runs_from_nothing_and_uses_its_data_again(cli, tmp_path, monke
     assert len(list((tmp_path / "demo/runs").iterdir())) == times
 
 
+@pytest.mark.parametrize("at", ["gan3d_model.train._loop", "gan3d_eval.case.check_novelty"])
+def test_an_interrupted_demo_says_what_is_left_of_it(cli, tmp_path, monkeypatch, at):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(at, interrupted)
+    monkeypatch.setitem(RECIPES, "demo", dataclasses.replace(RECIPES["demo"], base_channels=4, n_samples=40))
+    done = cli(*"demo --n-train 24 --n-test 24 --epochs 1 --class table --out".split(), tmp_path / "demo")
+    assert done.exit_code != 0
+    (run,) = (tmp_path / "demo/runs").iterdir()
+    verbs = ("nn-check", "compare", "curves", "gallery", "report")
+    assert " && ".join(f"python cli.py {verb} {run}" for verb in verbs) in done.stderr
+
+
 @pytest.mark.slow
 def test_the_demo_as_it_is_makes_recognisable_furniture_within_five_minutes(cli, tmp_path):
     start = time.perf_counter()
@@ -197,7 +211,7 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["prepare", "DATA", "NEW", "-r", "0"], 1, "resolution 0 asked for"),
     (["prepare", "DATA", "NEW", "-r", "16", "--margin", "8"], 1, "a margin of 8 asked for; expected 0 to below half"),
     (["sample", "RUN", "--threshold", "2"], 2, "2.0 is not in the range"),
-    (["nn-check", "NOTHING"], 1, "is no directory; expected a run directory"),
+    (["nn-check", "NOTHING"], 1, "is no run directory, as made by train or import-run: it is no directory"),
     (["nn-check", "DATA"], 1, "is no run directory, as made by train or import-run: it has no run.json"),
     (["nn-check", "RUN", "--k", "0"], 2, "0 is not in the range x>=1"),
     (["classify-features", "RUN", "--layers", "two"], 2, "--layers two: expected numbers with commas"),
@@ -290,6 +304,10 @@ def test_places_that_are_closed_and_no_run_are_not_to_be_copied(cli, run_copy, d
         (("compare", run_copy.path, other, "--out", tmp_path / "b"), f"{tmp_path} cannot be written to, and --out names a place "
          "in it; give another"),
         (("train", dataset_dir, "--resume", run_copy.path, "--epochs", 9), f"{run_copy.path} {belongs}; take a copy of it"),
+        (("import-run", run_copy.path, tmp_path / "new"), f"{tmp_path} cannot be written to, and the run belongs there; choose "
+         "another place"),
+        (("view", tmp_path, "--out", tmp_path / "a.png"), f"{tmp_path} cannot be written to, and --out names a place in it; give "
+         "another"),
     ):  # fmt: skip
         done = cli(*arguments)
         assert (done.exit_code, done.stderr) == (1, f"error: {said}\n")

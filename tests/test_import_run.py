@@ -184,7 +184,7 @@ def test_grids_are_not_asked_for_at_another_resolution(tmp_path, sofas, cli):
 
 
 def test_several_batches_are_not_guessed_between(tmp_path, sofas, cli):
-    np.savez(tmp_path / "a.npz", one=sofas, two=sofas)
+    np.savez(tmp_path / "a.npz", one=sofas, two=sofas, losses=np.zeros(7))
     done = cli("import-run", tmp_path / "a.npz", tmp_path / "run")
     assert done.exit_code == 1
     assert "2 arrays that could be grids (one (24, 16, 16, 16), two (24, 16, 16, 16))" in done.stderr

@@ -16,6 +16,7 @@ import torch
 from gan3d_eval import provenance
 from gan3d_eval.check_run import check_run
 from gan3d_eval.contract import METRICS
+from gan3d_eval.files import Gan3dError
 from gan3d_eval.provenance import Result, new_run_id, producer
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.voxels import VoxelSet
@@ -278,7 +279,7 @@ def test_rule_9_what_a_kill_left_is_seen_and_not_read(run):
 
 
 def test_rule_10_a_run_never_overwrites_another(run, tmp_path):
-    with pytest.raises(RunDirError, match="already exists"):
+    with pytest.raises(Gan3dError, match="already exists"):
         RunDir.create(tmp_path / "run", META)
     with pytest.raises(RunDirError, match="--force"):
         run.write_samples("final", occupancy=np.zeros((1, 64), np.uint8))
