@@ -81,8 +81,8 @@ def classify_features(
     first, groups = next(iter(sources)), _twins(train)
     counts = {"n_train": len(train), "n_test": len(test), "n_classes": len(set(labels)), "leaked": int(leaked.sum())}
     values, intervals, absent, drawn = dict[str, Any](counts), dict[str, Any](), dict[str, Any](), list[dict[str, Any]]()
-    for name, make in sources.items():
-        say(f"classifying by {name}")
+    for i, (name, make) in enumerate(sources.items(), 1):
+        say(f"classifying by {name} ({i} of {len(sources)})")
         within, across, dropped = _products(name, make)
         c, folds = choose_c(within, labels, seed, groups)
         rows[name] = predict(within, labels, across, c)

@@ -65,7 +65,7 @@ def judge_each(
 
         found = {name: value.item() for name, value in cache.get("series", key, one).items()}
         table.append({over: at} | dict.fromkeys(COLUMNS, np.nan) | found)
-        say(in_words(table[-1], over))
+        say(f"{in_words(table[-1], over)} ({len(table)} of {len(sets)})")
     return pd.DataFrame(table)
 
 
