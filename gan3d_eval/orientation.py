@@ -153,7 +153,8 @@ def by_training_set(samples: NDArray[np.bool_], train: VoxelSet, seed: int = 0) 
         Another resolution than the training set's.
     """
     if (side := samples.shape[-1]) != train.resolution:
-        raise VoxelError(f"samples are {side}³, training shapes {train.resolution}³; pad the smaller ones (np.pad)")
+        what = f"samples are {side}³, training shapes {train.resolution}³"
+        raise VoxelError(f"{what}; voxelise these at {side}³, or, where a voxel is as large in both, pad the smaller (np.pad)")
     some = _some(samples)
     if len(some) < FEWEST:
         return _undecided(f"{len(some)} samples are too few to tell; at least {FEWEST} are needed")

@@ -119,7 +119,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         axis.set_yticks(range(len(rows)), names, fontsize="small")
         axis.set_xlim(max(0, rows["accuracy"].min() - 10), 100)
         axis.set_xlabel(
-            f"accuracy on ModelNet{rows['classes'].iloc[0]}, per cent; hollow: not a linear SVM; pale: trained with labels\n"
+            f"accuracy on ModelNet{rows['classes'].iloc[0]}, per cent; hollow: not a linear SVM; pale brown: with labels\n"
             "lines: 95 % interval over the test shapes; of several runs or seeds, their range"
         )
 

@@ -22,7 +22,8 @@ KINDS = ("solid", "surface", "thin", "empty")
 KINDS_OF, MOSTLY = 100, 0.7  # shapes whose kind is looked at; share that makes a convention
 OTHER_KIND = (
     "Samples are mostly {}, training shapes mostly {}, and distances then measure that: judge against a dataset made as "
-    "the samples are (of meshes: prepare --surface), or fill the samples (scipy.ndimage.binary_fill_holes)."
+    "the samples are (of meshes: prepare --surface), or fill the samples "
+    "(scipy.ndimage.binary_fill_holes), unless it is their generator that broke down."
 )
 LEAKED = "Held-out shapes that stand in the training set too, and were left out: {}."  # of every verb that needs unseen ones
 INSIDE = 0.05  # below this share of inside, a shape is too thin for solid and surface to differ

@@ -290,11 +290,10 @@ class VoxelSet:
         known = sorted(set(self.table["class"]))
         if unknown := sorted(set(classes) - set(known)):
             raise VoxelError(f"no class {', '.join(unknown)} in dataset {self.info.get('name', '')}; it has {', '.join(known)}")
-        mask = self.table["class"].isin(list(classes) or known).to_numpy()
-        if split is not None:
-            mask = mask & (self.table["split"] == split).to_numpy()
+        mask = (self.table["class"].isin(list(classes) or known) & (split is None or self.table["split"] == split)).to_numpy()
         if not mask.any():
-            there = ", ".join(sorted(set(self.table.loc[self.table["split"] == split, "class"]))) or "none"
-            what = f"{self.info.get('name', '')} has no shapes of {', '.join(classes) or 'any class'}"
-            raise VoxelError(f"{what} in split {split!r}; there it has {there}")
+            what = f"{self.info.get('name', '')} has no shapes{' of ' * bool(classes)}{', '.join(classes)} in split {split!r}"
+            if there := sorted(set(self.table.loc[self.table["split"] == split, "class"])):
+                raise VoxelError(f"{what}; there it has {', '.join(there)}")
+            raise VoxelError(f"{what}, only in {', '.join(sorted(set(self.table['split'])))}; name a dataset that has some")
         return self.take(mask)

@@ -103,14 +103,11 @@ def train(
         raise click.UsageError("--resume goes on with the run's own: it takes no --class, --recipe, --runs or --out")
     run, recipe = RunDir.open(run_dir) if run_dir else None, recipe or "slides"
     dataset, stops = VoxelSet.open(dataset_dir), split(stop_on)
-    if run:
-        base = config_of(run)
-    else:
-        base = TrainConfig.from_dict({"resolution": dataset.resolution}, str(dataset_dir), RECIPES[recipe])
+    of_data = {"resolution": dataset.resolution}
+    base = config_of(run) if run else TrainConfig.from_dict(of_data, str(dataset_dir), RECIPES[recipe])
     config = TrainConfig.from_dict(load_toml(config_file), str(config_file), base) if config_file else base
     config = TrainConfig.from_dict({k: v for k, v in settings.items() if v is not None}, "command line", config)
-    chosen = run.meta["dataset"]["classes"] if run else list(classes)
-    shapes = dataset.select(chosen, "train")
+    shapes = dataset.select(chosen := run.meta["dataset"]["classes"] if run else list(classes), "train")
     from gan3d_model import train as training
     from gan3d_model.team import gather_team
 
@@ -127,9 +124,11 @@ def train(
         if not run and team.leads:
             run = create_run(config, recipe, shapes, dataset_dir, chosen, runs or Path("runs"), sys.argv, out)
         run = RunDir.open(Path(team.tell(str(run.path) if run else "")))
-        training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())
-        if team.leads:
-            click.echo(run.path)
+        try:
+            training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())
+        finally:  # also of a training that was interrupted: a script wants its name
+            if team.leads:
+                click.echo(run.path)
 
 
 @click.command()
@@ -226,8 +225,10 @@ def mapped_weights(
     try:
         return read_weights(entries, found.resolution or resolution, prior, scale, output, pose, bool(files))
     except Gan3dError as fault:
-        if files or found.shapes is None:  # it is what was asked for
+        if found.shapes is None:
             raise
+        if files:  # it is what was asked for
+            raise Gan3dError(f"{fault}; without --weights the shapes alone are imported") from None
         found.notes.append(f"weights were not taken over: {fault}")
         return None
 

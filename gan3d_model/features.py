@@ -160,7 +160,7 @@ def extractor_of(run: RunDir, step: int | None = None, device: str = "auto") -> 
         discriminator, found = discriminator_of(run, step, device)
     except MissingPart:
         return None
-    return Extractor(discriminator, label=f"D of {run.meta['run_id']} at step {found}")
+    return Extractor(discriminator, label=f"D of {run.path.resolve().name} at step {found}")
 
 
 @torch.no_grad()

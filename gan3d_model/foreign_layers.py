@@ -152,13 +152,15 @@ def _attach(chain: Chain, name: str, parts: dict[str, Tensor], eps: float = EPS)
 
 def _player(chain: Chain) -> str:
     """`generator` or `discriminator`: whether channels join when layers are read as transposed or as plain convolutions."""
-    if len(chain) < FEWEST:
-        raise WeightsError(f"holds {len(chain)} convolutions in a chain; a network of ours has at least {FEWEST}")
+    if not chain:
+        raise WeightsError("holds no layers that we know; expected convolutions in a chain")
     if chain[0].weight.ndim == 2:
         raise WeightsError(
             f"{chain[0].name} is fully connected, without batch normalisation and ReLU after it; our G begins with a "
             "transposed convolution and both, so no weights of ours compute what it does"
         )
+    if len(chain) < FEWEST:
+        raise WeightsError(f"holds a chain of so few layers: {len(chain)}; a network of ours has at least {FEWEST}")
     maps = [layer.weight for layer in chain if layer.weight.ndim == 5]
     for player, inner in (("generator", 0), ("discriminator", 1)):
         joined = all(a.shape[1 - inner] == b.shape[inner] for a, b in itertools.pairwise(maps))

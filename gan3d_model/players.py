@@ -206,7 +206,7 @@ def load_part(part: Any, checkpoint: dict[str, Any], name: str, path: Path) -> N
 def _missing(checkpoint: dict[str, Any], name: str, path: Path) -> MissingPart:
     """That a checkpoint lacks the state `name`, and what it has."""
     others = ", ".join(key for key, state in checkpoint.items() if isinstance(state, dict) and key != "config")
-    return MissingPart(f"{path} holds no {name}, only {others}")
+    return MissingPart(f"{path} holds no {name}, only {others}; import the run anew, with a file of each (--weights)")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -235,7 +235,8 @@ def other(transform):
 
 @pytest.mark.parametrize(("content", "resolution", "reason"), [
     (other(lambda s: s), None, "say it with --resolution"),
-    (nn.Linear(2, 2).state_dict(), None, "holds 1 convolutions in a chain"),
+    (nn.Linear(2, 2).state_dict(), None, "weight is fully connected"),
+    (nn.Conv3d(1, 2, 4).state_dict(), None, "holds a chain of so few layers: 1; a network of ours has at least 3"),
     (other(lambda s: s), 30, "weights for 30³ cannot be used"),
     (other(lambda s: s), 128, "lead to 128³ from 8³"),
     (other(lambda s: {k: t for k, t in s.items() if "layer3.1" not in k}), 32, "layer3.0.weight is not followed by batch normalisation"),
