@@ -66,7 +66,7 @@ class RunDir:
     def open(cls, path: Path) -> RunDir:
         """Open an existing run directory; RunDirError if it is none or its `run.json` breaks rule 2."""
         if not (path / "run.json").is_file():
-            lacks = "it has no run.json" if path.is_dir() else "it is no directory"
+            lacks = "it has no run.json" if path.is_dir() else "it is a file" if path.exists() else "nothing is there"
             raise RunDirError(f"{path} is no run directory, as made by train or import-run: {lacks}")
         try:
             meta = read_json(path / "run.json", RunDirError)

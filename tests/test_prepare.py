@@ -409,18 +409,26 @@ prepare(Path(sys.argv[1]), Path(sys.argv[2]), Voxelizer(16))
 """
 
 
-def test_after_kill_9_the_same_call_goes_on_and_gives_the_same_bytes(tmp_path):
-    write_furniture(tmp_path / "m", ["sofa", "table"], 24, 0)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "m"), str(tmp_path / "d")]
+@pytest.mark.parametrize("kind", ["meshes", "arrays"])
+def test_after_kill_9_the_same_call_goes_on_and_gives_the_same_bytes(tmp_path, kind):
+    if kind == "meshes":
+        write_furniture(source := tmp_path / "m", ["sofa", "table"], 24, 0)
+    else:
+        random = np.random.default_rng(0)
+        grids, labels = random.random((700, 8, 8, 8)) < 0.3, random.integers(0, 3, 700)
+        np.savez(
+            source := tmp_path / "m.npz", X_train=grids[:600], y_train=labels[:600], X_test=grids[600:], y_test=labels[600:]
+        )
+    command = [sys.executable, "-c", KILLED, str(source), str(tmp_path / "d")]
     assert subprocess.run(command, check=False).returncode == -9
     assert not (tmp_path / "d").exists()
     said = []
-    shapes = prepare(tmp_path / "m", tmp_path / "d", Voxelizer(16), say=said.append)
-    assert len(shapes) == 48
+    shapes = prepare(source, tmp_path / "d", Voxelizer(16), say=said.append)
+    assert len(shapes) == {"meshes": 48, "arrays": 700}[kind]
     assert said[0] == "goes on after 2 finished parts of an earlier, interrupted call"
-    prepare(tmp_path / "m", tmp_path / "e", Voxelizer(16), say=quiet)
+    prepare(source, tmp_path / "e", Voxelizer(16), say=quiet)
     assert content(tmp_path / "d") == content(tmp_path / "e")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "e", "m"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "e", source.name]
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for child processes in /proc, which is Linux's")

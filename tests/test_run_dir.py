@@ -321,10 +321,10 @@ def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_cop
 
 
 def test_what_is_no_run_directory_says_so(tmp_path):
-    with pytest.raises(RunDirError, match="no directory"):
-        RunDir.open(tmp_path / "nothing")
-    with pytest.raises(RunDirError, match="has no run.json"):
-        RunDir.open(tmp_path)
+    (tmp_path / "file").touch()
+    for path, lacks in (("nothing", "nothing is there"), ("file", "it is a file"), ("", "it has no run.json")):
+        with pytest.raises(RunDirError, match=f"no run directory, as made by train or import-run: {lacks}"):
+            RunDir.open(tmp_path / path)
     with pytest.raises(RunDirError, match="no directory"):
         check_run(tmp_path / "nothing")
 

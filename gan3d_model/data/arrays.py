@@ -6,7 +6,8 @@ array of grids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,36 +41,46 @@ class Arrays:
         self.names, self.evidence = _class_names(self.splits, list(given) or own, source)
         if unknown := sorted(set(classes) - set(self.names)):
             raise VoxelError(f"{source} has no class {', '.join(unknown)}; it has {', '.join(self.names)} (see --names)")
-        chosen = [i for i, name in enumerate(self.names) if not classes or name in classes]
-        self.n = sum(int(np.isin(labels, chosen).sum()) for _, labels in self.splits.values())
+        self.blocks = list(self._blocks([i for i, name in enumerate(self.names) if not classes or name in classes]))
+        self.n = sum(len(chosen) for _, chosen, _ in self.blocks)
         if not self.n:
             raise VoxelError(f"{source} holds no shape of {', '.join(classes)}")
         self.inner = next(iter(self.splits.values()))[0].shape[1]
 
-    def parts(self) -> Iterator[Part]:
-        """Convert block after block, in the order of the file; names count the shapes of each class over all splits."""
-        counters = dict.fromkeys(self.names, 0)
-        number = 1
+    def parts(self, done: Collection[int] = ()) -> Iterator[Part]:
+        """Convert block after block, in the order of the file, but for those of numbers `done`."""
+        for number, (split, chosen, names) in enumerate(self.blocks, 1):
+            if number in done:
+                continue
+            (array, labels), grids, rows = self.splits[split], self._grids(split, chosen), list[Row]()
+            for i, name, grid in zip(chosen, names, grids, strict=True):
+                row = {"name": name, "class": self.names[int(labels[i])], "split": split}
+                row |= {"source": f"{self.source.name}[{split}][{i}]", "sha256": content_hash(array[i])}
+                rows.append(shape_row(row, grid))
+            yield Part(number, rows, pack(grids), len(rows))
+
+    def _blocks(self, classes: list[int]) -> Iterator[tuple[str, NDArray[np.int64], list[str]]]:
+        """Split, places and names of the shapes of these classes, for each block of the file that holds some.
+
+        Names count the shapes of each class over all splits.
+        """
+        counts = Counter[int]()
         for split, (array, labels) in self.splits.items():
             for start in range(0, len(array), BLOCK):
-                try:
-                    block = pad(binarize(array[start : start + BLOCK], where=f"[{split}]"), self.how)
-                except VoxelError as fault:
-                    raise VoxelError(f"{self.source}: {fault}") from None
-                rows: list[Row] = []
-                kept = []
-                for i, grid in enumerate(block):
-                    label = self.names[int(labels[start + i])]
-                    counters[label] += 1
-                    if self.classes and label not in self.classes:
-                        continue
-                    row = {"name": f"{label}_{counters[label]:04d}", "class": label, "split": split}
-                    row |= {"source": f"{self.source.name}[{split}][{start + i}]", "sha256": content_hash(array[start + i])}
-                    rows.append(shape_row(row, grid))
-                    kept.append(i)
-                if kept:
-                    yield Part(number, rows, pack(block[kept]), len(rows))
-                    number += 1
+                chosen = start + np.flatnonzero(np.isin(labels[start : start + BLOCK], classes))
+                names = []
+                for label in map(int, labels[chosen]):
+                    counts[label] += 1
+                    names.append(f"{self.names[label]}_{counts[label]:04d}")
+                if names:
+                    yield split, chosen, names
+
+    def _grids(self, split: str, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """These shapes of a split, padded."""
+        try:
+            return pad(binarize(self.splits[split][0][chosen], where=f"[{split}]"), self.how)
+        except VoxelError as fault:
+            raise VoxelError(f"{self.source}: {fault}") from None
 
 
 def _read_splits(source: Path) -> tuple[dict[str, tuple[NDArray[Any], NDArray[Any]]], list[str]]:

@@ -119,8 +119,8 @@ def prepare(
     try:
         shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
     except KeyboardInterrupt:
-        if workspace(dataset_dir).exists():
-            say("what is done is kept in a hidden folder beside the target: the same command goes on there")
+        where = "is kept in a hidden folder beside the target: the same command goes on there"
+        say(f"what is done {where}" if workspace(dataset_dir).exists() else "nothing is made yet; the same command begins anew")
         raise
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
@@ -128,8 +128,7 @@ def prepare(
         say(f"left out, {count}: {reason}")
     if shapes.info["rejected"]:
         say(f"{shapes.info['rejected']} left out in all, listed in {dataset_dir}/rejected.csv")
-    leaking = int(shapes.table["flags"].str.contains("leaks").sum())
-    if leaking:
+    if leaking := int(shapes.table["flags"].str.contains("leaks").sum()):
         say(f"warning: {leaking} of {len(shapes)} shapes have a hole that lets the outside in; their inside stayed empty")
     found = []
     if check:

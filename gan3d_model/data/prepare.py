@@ -39,8 +39,8 @@ def prepare(
 ) -> VoxelSet:  # fmt: skip
     """Convert `source` into the dataset directory `target` and open it.
 
-    Interrupted at any moment (ctrl-C, kill -9), the same call goes on where it was; one file of arrays is begun again. The
-    order and the bytes of the result do not depend on how many cores or workers took part.
+    Interrupted at any moment (ctrl-C, kill -9), the same call goes on where it was. The order and the bytes of the result do
+    not depend on how many cores or workers took part.
 
     Parameters
     ----------
@@ -158,9 +158,10 @@ def _from_arrays(
     _check_space(target, arrays.n, how.resolution)
     status = source.stat()
     plan = {"size": status.st_size, "time": status.st_mtime_ns, "how": how, "classes": classes, "names": names}
-    parts = Parts(workspace(target), plan, lambda line: None)
+    parts = Parts(workspace(target), plan, say)
+    finished = len(parts.rows())
     try:
-        for part in progress(arrays.parts(), arrays.n, 0, "grids", say):
+        for part in progress(arrays.parts(parts.numbers()), arrays.n, finished, "grids", say):
             parts.save(part)
     except VoxelError:  # the file will not become better: nothing to go on with
         parts.remove()
