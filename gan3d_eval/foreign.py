@@ -261,7 +261,8 @@ def _grids(arrays: Mapping[str, NDArray[Any]], name: str | None) -> NDArray[Any]
         held = ", ".join(named[:8]) or "nothing"
         if not grids:
             raise VoxelError(f"holds no array that could be grids, but {held}; expected a batch of cubic ones (n ≥ 1, d, d, d)")
-        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}); choose one with --array")
+        ways = "choose one with --array" + ", or stack them to one batch" * all(len(batch) == 1 for batch in grids.values())
+        raise VoxelError(f"holds {len(grids)} arrays that could be grids ({held}{' …' * (len(named) > 8)}); {ways}")
     return next(iter(grids.values()))
 
 

@@ -188,6 +188,12 @@ def test_several_batches_are_not_guessed_between(tmp_path, sofas, cli):
     done = cli("import-run", tmp_path / "a.npz", tmp_path / "run")
     assert done.exit_code == 1
     assert "2 arrays that could be grids (one (24, 16, 16, 16), two (24, 16, 16, 16))" in done.stderr
+    np.savez(tmp_path / "single.npz", *sofas[:9])
+    with pytest.raises(
+        Gan3dError, match=r"holds 9 .*arr_7 \(16, 16, 16\) …\); choose one with --array, or stack them to one batch"
+    ):
+        gather(tmp_path / "single.npz")
+    (tmp_path / "single.npz").unlink()
     for step in (100, 200):
         np.save(tmp_path / f"{step}.npy", sofas)
     with pytest.raises(Gan3dError, match="2 files of shapes, 100.npy with 24.*--pattern"):
