@@ -40,8 +40,8 @@ def demo(
     try:
         return judge(train(config, shapes, run, "auto", say), say)
     except (Interrupted, KeyboardInterrupt):
-        verbs = " && ".join(f"python cli.py {verb} {in_shell(run.path)}" for verb in JUDGED)
-        say(f"what was made stays, below {run.path}; what is left of the demo, once that is trained: {verbs}")
+        rest = f"for verb in {' '.join(JUDGED)}; do python cli.py $verb {in_shell(run.path)}; done"
+        say(f"what was made stays, and another demo begins a new run; what is left of this one, once it is trained: {rest}")
         raise
 
 
