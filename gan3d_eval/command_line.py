@@ -73,17 +73,20 @@ class Cli(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors that a user can cause become one line."""
-        from gan3d_eval.files import Gan3dError
-
         try:
+            from gan3d_eval.files import Gan3dError  # takes a moment, in which ctrl-C comes before the name
+
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            code, reason = 130, "interrupted"
         except Gan3dError as fault:
             code, reason = fault.exit_code, str(fault)
         except click.exceptions.NoArgsIsHelpError:  # a group alone prints its help
             raise
         except click.UsageError as fault:
             said = " ".join(fault.format_message().split()).rstrip(".")
-            code, reason = 2, f"{said}{'' if said.endswith('?') else '.'} See: {(fault.ctx or ctx).command_path} -h"
+            where = fault.ctx.command_path if fault.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".strip()
+            code, reason = 2, f"{said}{'' if said.endswith('?') else '.'} See: {where} -h"
         except BrokenPipeError:  # `| head` has seen enough: click ends quietly
             raise
         except OSError as fault:
@@ -93,8 +96,6 @@ class Cli(click.Group):
             code, reason = 1, "a worker process was killed, perhaps for want of memory; the same call goes on, or begins anew"
         except MemoryError:
             code, reason = 1, "out of memory"
-        except KeyboardInterrupt:
-            code, reason = 130, "interrupted"
         if code != 130 or os.environ.get("RANK", "0") == "0":  # of torchrun's processes, which are all interrupted, one says it
             say(f"error: {reason}")
         return ctx.exit(code)

@@ -119,7 +119,7 @@ def nn_check(
     started = time.perf_counter()
     if min(k, bootstrap) < 1:
         raise VoxelError(f"{k} neighbours asked for, and {bootstrap} resamples; expected at least 1 of each")
-    _check_resolutions(train, test, gen)
+    _check_sets(train, test, gen, k)
     raw_why = "--raw leaves it out" if raw else "shapes above 64³ are not aligned" if gen.resolution > 64 else ""
     sets, own = sets_of(train, test, not raw_why, seed)
     search, null_kind = Search(train, k, shift, poses, bool(raw_why), embed, cache, spread), next(iter(sets))
@@ -172,10 +172,12 @@ def _protocol(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, null: str, 
     return f"nn-{gen.resolution}{searched}-train{len(train)}-{train.sha256[:8]}-{null}{unseen}-n{len(gen)}{features}"
 
 
-def _check_resolutions(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet) -> None:
+def _check_sets(train: VoxelSet, test: VoxelSet | None, gen: VoxelSet, k: int) -> None:
     if len({s.resolution for s in (train, gen, *([test] if test else []))}) > 1:
         sets = f"samples are {gen.resolution}³, training shapes {train.resolution}³"
         raise VoxelError(f"{sets}{f', held-out shapes {test.resolution}³' if test else ''}; compare equal resolutions only")
+    if k > (most := len(train) - (test is None)):  # without held-out shapes each is set against the others
+        raise VoxelError(f"{k} neighbours asked for (--k), and these {len(train)} training shapes have at most {most}")
 
 
 def _rows(samples: pd.DataFrame, known: pd.DataFrame, null_kind: str, smallest: float) -> pd.DataFrame:

@@ -6,13 +6,10 @@ shaded by ambient occlusion, which is what makes a seat, a leg and a gap readabl
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gan3d_eval.files import Gan3dError, atomic_file
+from gan3d_eval.interrupts import ctrl_c_afterwards
 
 __all__ = ["GENERATED", "LOOKS", "REAL", "Look", "RenderError", "Surface", "animation", "render", "voxel_faces"]
 
@@ -157,23 +155,6 @@ def render(
         with ctrl_c_afterwards():
             plotter.close()
     return images
-
-
-@contextlib.contextmanager
-def ctrl_c_afterwards() -> Iterator[None]:
-    """Nothing in here is interrupted: ctrl-C is heard when it ends. VTK would print an error and draw nothing, or crash."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):  # or nobody is to hear it
-        yield
-        return
-    heard: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if heard:
-        before(signal.SIGINT, None)
 
 
 def _polydata(pyvista: Any, shape: NDArray[np.bool_] | Surface, color: tuple[float, ...], look: Look) -> Any:

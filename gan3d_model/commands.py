@@ -127,7 +127,7 @@ def train(
         try:
             training.train(config, shapes, run, device, say, stops, team, live=sys.stderr.isatty())
         finally:  # also of a training that was interrupted: a script wants its name
-            if team.leads:
+            if team.leads and run.checkpoints():
                 click.echo(run.path)
 
 

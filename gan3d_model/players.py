@@ -170,7 +170,7 @@ class Players:
             try:
                 content = read_checkpoint(path, self.device)
             except CheckpointError as fault:
-                print(f"warning: {fault}; trying the one before", file=sys.stderr)
+                print(f"warning: {fault}{'; trying the one before' * (path != paths[0])}", file=sys.stderr)
                 continue
             self.load(content, path)
             return int(content["step"])
@@ -257,9 +257,8 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
                 f"{run.path} was imported without weights; import it anew, under another name, with --weights FILE"
             )
         if not checkpoints:
-            raise CheckpointError(
-                f"{run.path} has no checkpoint; train a new run, or go on with one that had only begun: {run.resumption()}"
-            )
+            begun = f", or go on with this one, which had only begun: {run.resumption()}" * (run.meta["status"] == "running")
+            raise CheckpointError(f"{run.path} has no checkpoint; train a new run{begun}")
         found = ", ".join(str(int(p.stem)) for p in checkpoints)
         raise CheckpointError(f"{run.path} has no checkpoint of step {step}; there are those of {found}")
     try:

@@ -60,7 +60,7 @@ def test_imports_follow_the_arrows(path):
         if package == "gan3d_model":
             assert top not in {"studies", "cli"}
             free = path.stem == "commands" or not name.startswith("gan3d_eval.")
-            assert free or name.split(".")[1] in {"run_dir", "voxels", "compiled"}, name
+            assert free or name.split(".")[1] in {"run_dir", "voxels", "compiled", "interrupts"}, name
             if "data" in path.parts:
                 assert top != "torch"
         if package == "studies":

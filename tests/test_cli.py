@@ -191,6 +191,8 @@ def test_benchmarks_say_what_they_compared(cli, benchmark):
     (["train", "DATA", "--prior", "gauss"], 2, "gauss"),
     (["train", "DATA", "--stop-on", "bored"], 1, "no failure bored is known; there are gate-deadlock"),
     (["train", "DATA", "--bogus"], 2, "No such option"),
+    (["train", "DATA", "--resume"], 2, "requires an argument. See: main train -h"),
+    (["human-eval", "tally", "--responses"], 2, "requires an argument. See: main human-eval -h"),
     (["train", "DATA", "--device", "cuda:9"], 1, "no CUDA device"),
     (["train", "DATA", "--device", "warp"], 1, "unknown device 'warp'"),
     (["train", "DATA", "--resume", "NOTHING"], 1, "nothing is there"),
@@ -321,6 +323,18 @@ def test_of_processes_that_are_interrupted_together_the_first_says_it(cli, run_c
         monkeypatch.setenv("RANK", rank)  # as torchrun does
         done = cli("curves", run_copy.path)
         assert (done.exit_code, done.stderr) == (130, said)
+
+
+def test_ctrl_c_in_the_first_moment_is_heard_as_later(cli, run_copy, monkeypatch):
+    class Imports:
+        def find_spec(self, name, path=None, target=None):
+            if name == "gan3d_eval.files":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "gan3d_eval.files")
+    monkeypatch.setattr(sys, "meta_path", [Imports(), *sys.meta_path])
+    done = cli("curves", run_copy.path)
+    assert (done.exit_code, done.stderr) == (130, "error: interrupted\n")
 
 
 def test_meshes_are_not_written_into_a_dataset(cli, dataset_dir):

@@ -203,8 +203,12 @@ def test_a_run_without_the_checkpoint_is_refused(run_copy):
         discriminator_of(run_copy, 5, "cpu")
     for path in run_copy.checkpoints():
         path.unlink()
-    with pytest.raises(CheckpointError, match="has no checkpoint; train a new run"):
-        discriminator_of(run_copy, device="cpu")
+    for status, advice in (
+        ("finished", "train a new run$"),
+        ("running", "train a new run, or go on with this one, .* --resume"),
+    ):
+        with pytest.raises(CheckpointError, match=f"has no checkpoint; {advice}"):
+            discriminator_of(run_copy.update(status=status), device="cpu")
 
 
 def test_untrained_is_where_a_training_with_the_seed_begins(tiny, dataset):

@@ -214,6 +214,14 @@ def test_k_out_of_range_is_refused(box_sets, k):
             nn_check(box_sets[0], test, box_sets[2], k=k)
 
 
+def test_without_held_out_shapes_each_training_shape_has_one_neighbour_less(box_sets):
+    few = box_sets[0].take(range(3))
+    with pytest.raises(VoxelError, match=r"3 neighbours asked for \(--k\), and these 3 training shapes have at most 2"):
+        nn_check(few, None, box_sets[2])
+    assert nn_check(few, None, box_sets[2], k=2)[0].values["verdict"] == "undecided"
+    assert nn_check(few, box_sets[1], box_sets[2], k=3)[0].values["n_null"] > 0
+
+
 def test_other_resolutions_are_refused(box_sets, grids):
     with pytest.raises(VoxelError, match="samples are 8³, training shapes 16³"):
         nn_check(*box_sets[:2], VoxelSet.from_grids(grids))

@@ -21,9 +21,10 @@ from gan3d_eval import render
 from gan3d_eval.curves import curves, seconds_per_epoch
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.gallery import gallery
+from gan3d_eval.interrupts import ctrl_c_afterwards
 from gan3d_eval.plotting import figure
 from gan3d_eval.provenance import Result
-from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, ctrl_c_afterwards, voxel_faces
+from gan3d_eval.render import GENERATED, LOOKS, REAL, RenderError, _smoothed, voxel_faces
 from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import RunDir, RunDirError

@@ -456,6 +456,22 @@ def test_ctrl_c_while_workers_start_prints_no_traceback(tmp_path):
     assert said.endswith("the same command goes on there\nerror: interrupted\n")
 
 
+@pytest.mark.parametrize("module", ["meshes", "synthetic"])
+def test_ctrl_c_while_trimesh_is_imported_is_not_swallowed(tmp_path, module):
+    """trimesh imports what it can do without in `try … except BaseException`."""
+    swallows = (
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\nTrimesh = object\n"
+    )
+    (tmp_path / "trimesh.py").write_text(swallows)
+    process = subprocess.run(
+        [sys.executable, "-c", f"import gan3d_model.data.{module}\nprint('and on')"], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.returncode == -signal.SIGINT, process.stderr
+    assert process.stdout == ""
+
+
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     """They would wait for work for ever, and hold the pipe that somebody reads."""
     script = (

@@ -61,7 +61,7 @@ def tally(path: Path, runs: Sequence[RunDir], seed: int = 0) -> list[tuple[Resul
     answered = trials[trials["answer"].notna()]
     measured = measured_answers(answered)
     if measured.empty:
-        raise StudyError(f"{path} has no answers yet, of {len(raters)} raters")
+        raise StudyError(f"{path} has no answers yet, of {len(raters)} raters; human-eval serve asks for some")
     people = rater_table(settings, trials, raters)
     counted = measured[measured["rater"].isin(people.loc[people["status"] == "counted", "rater"])]
     sources = [*settings["runs"], *([DATA] if settings["data"]["shown"] else [])]

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
+from gan3d_eval.interrupts import ctrl_c_afterwards
 from gan3d_eval.voxels import VoxelError
 from gan3d_model.data.topology import index_base
+
+with ctrl_c_afterwards():  # its `except BaseException` around what it imports swallows a ctrl-C
+    import trimesh
 
 __all__ = ["MESH_SUFFIXES", "Mesh", "parse_mesh", "read_mesh"]
 

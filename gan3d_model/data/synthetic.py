@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from numpy.random import Generator
-from trimesh import Trimesh
 
+from gan3d_eval.interrupts import ctrl_c_afterwards
 from gan3d_eval.run_dir import Gan3dError, atomic_file
+
+with ctrl_c_afterwards():  # as in `meshes`
+    import trimesh
+    from trimesh import Trimesh
 
 __all__ = ["CLASSES", "furniture", "write_furniture"]
 
