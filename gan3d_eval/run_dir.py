@@ -28,7 +28,7 @@ from gan3d_eval.files import (
     refuse_taken,
     refuse_target,
     write_json,
-)  # fmt: skip
+)
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, result_name, software, utc_now
 from gan3d_eval.voxels import VoxelSet

@@ -157,7 +157,8 @@ def _from_arrays(
     arrays = Arrays(source, how, classes, names)
     _check_space(target, arrays.n, how.resolution)
     status = source.stat()
-    plan = {"size": status.st_size, "time": status.st_mtime_ns, "how": how, "classes": classes, "names": names}
+    plan = {"source": source.resolve(), "size": status.st_size, "time": status.st_mtime_ns, "version": VOXELIZER_VERSION}
+    plan |= {"how": how, "classes": classes, "names": names}
     parts = Parts(workspace(target), plan, say)
     finished = len(parts.rows())
     try:
