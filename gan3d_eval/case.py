@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.provenance import Result
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["Case", "check_novelty", "compare_sets", "open_case"]
@@ -61,7 +62,7 @@ def open_case(
     run_dir: Path, reference: Path | None = None, samples: str | None = None, allow_leak: bool = False,
     classes: Sequence[str] = (),
 ) -> Case:  # fmt: skip
-    """Open a run and the shapes that it is judged against (see `RunDir.training_set`).
+    """Open a run and the shapes that it is judged against (see `training_set`).
 
     Raises
     ------
@@ -70,7 +71,7 @@ def open_case(
         but a split with so many of them was not made with care, and what is left may hold near twins. `allow_leak` goes on.
     """
     run = RunDir.open(run_dir)
-    train, test, own = run.training_set(reference, classes)
+    train, test, own = training_set(run, reference, classes)
     if test is not None and not allow_leak and (leaked := int(test.stands_in(train).sum())) > MOST_LEAKED * len(test):
         raise RunDirError(
             f"{leaked} of {len(test)} held-out shapes of {train.info['name']} stand in its training set too; `prepare --fix "
@@ -84,7 +85,7 @@ def _holds_out_other(run: RunDir, test: VoxelSet | None) -> bool:
     if not run.finds_dataset():
         return False
     try:
-        own = run.training_set()[1]
+        own = training_set(run)[1]
     except Gan3dError:  # it is no longer what it was
         return True
     return (own.sha256 if own else None) != (test.sha256 if test else None)

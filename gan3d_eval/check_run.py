@@ -15,6 +15,7 @@ from gan3d_eval.contract import METRICS, RUN_KEYS, is_ours, meta_faults, result_
 from gan3d_eval.files import Gan3dError, read_json
 from gan3d_eval.npy import read_arrays
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.training_set import training_set
 
 __all__ = ["check_run"]
 
@@ -85,7 +86,7 @@ def _meta(run: RunDir) -> Iterator[str]:
         yield "run.json: dataset lacks name, sha256 or n"
     if not meta_faults(meta) and run.finds_dataset():
         try:
-            run.training_set()
+            training_set(run)
         except Gan3dError as fault:
             yield f"run.json: {fault}"
     if pd.isna(pd.to_datetime(meta["created"], utc=True, errors="coerce", format="ISO8601")):

@@ -36,7 +36,7 @@ def curves(run: RunDir) -> Result:
             f"{run.path} was imported without a training log; import it anew, under another name, with --log FILE"
             if run.meta["status"] == "imported"
             else f"{run.path} has no row of a training log (metrics.csv)"
-            f"{' yet' if run.meta['status'] == 'running' else '; copy it again'}"
+            f"{'; copy it again' if run.checkpoints() else f' yet; {run.way_on()}'}"
         )
     log = log.replace([math.inf, -math.inf], math.nan)  # a diverged run's last row; means and axes are over finite values
     last = log.tail(max(1, len(log) // 10))

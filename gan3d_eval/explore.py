@@ -25,9 +25,10 @@ from gan3d_eval.files import Gan3dError, drafts
 from gan3d_eval.latent import PATHS, Latents, LatentSpace, effects, iou, spherical
 from gan3d_eval.provenance import Result, central
 from gan3d_eval.render import GENERATED, REAL, animation
-from gan3d_eval.run_dir import NO_DATA, RunDir
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.sheets import Tile, sheet
 from gan3d_eval.statistics import statistics
+from gan3d_eval.training_set import NO_DATA
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["PARTS", "VERB", "explore"]

@@ -14,8 +14,9 @@ from gan3d_eval.distances import jaccard_from_l1, nearest
 from gan3d_eval.files import drafts
 from gan3d_eval.provenance import Result
 from gan3d_eval.render import GENERATED, REAL, animation
-from gan3d_eval.run_dir import NO_DATA, RunDir
+from gan3d_eval.run_dir import RunDir
 from gan3d_eval.sheets import FORMATS, Paper, Tile, pair_sheet, sheet
+from gan3d_eval.training_set import NO_DATA
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["VERB", "gallery"]

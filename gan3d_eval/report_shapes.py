@@ -11,6 +11,7 @@ import pandas as pd
 from gan3d_eval.distances import jaccard_from_l1
 from gan3d_eval.files import Gan3dError, file_hash
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = ["is_stale", "turned"]
@@ -45,7 +46,7 @@ def turned(run: RunDir, results: dict[str, dict[str, Any]]) -> dict[str, Any] | 
 def _searched(run: RunDir, result: dict[str, Any]) -> VoxelSet | None:
     """The training shapes that nn-check searched; None where the run's dataset is gone, or is another one now."""
     try:
-        train = run.training_set()[0]
+        train = training_set(run)[0]
     except Gan3dError:
         return None
     return train if train.sha256 == result["inputs"]["train"]["sha256"] else None

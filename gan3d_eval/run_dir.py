@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gan3d_eval.files import (
     atomic_file,
     file_hash,
     in_shell,
+    is_held,
     read_json,
     refuse_closed,
     refuse_taken,
@@ -34,12 +35,11 @@ from gan3d_eval.provenance import Result, dataset_record, new_run_id, producer, 
 from gan3d_eval.voxels import VoxelSet
 
 __all__ = [  # with what the trainer, which knows no other module of the evaluation, needs of them
-    "LOCK", "NO_DATA", "Gan3dError", "RunDir", "RunDirError", "atomic_file", "dataset_record", "new_run_id",
+    "LOCK", "Gan3dError", "RunDir", "RunDirError", "atomic_file", "dataset_record", "new_run_id",
     "producer", "refuse_closed", "refuse_target", "software",
 ]  # fmt: skip
 
 FINAL, LOCK = "final", ".lock"
-NO_DATA = "the run names no dataset, or it is not there; pass --reference DATASET_DIR"
 
 
 class RunDirError(Gan3dError):
@@ -119,37 +119,17 @@ class RunDir:
         dataset = in_shell(self.dataset_path()) if self.finds_dataset() else "DATASET_DIR"
         return f"python cli.py train {dataset} --resume {in_shell(self.path)}"
 
-    def training_set(
-        self, reference: Path | None = None, classes: Sequence[str] = ()
-    ) -> tuple[VoxelSet, VoxelSet | None, bool]:
-        """The shapes that the run is judged against: (train, held-out or None, are these the run's own training shapes?).
+    def has_lost_checkpoints(self) -> bool:
+        """Whether it was trained, and no checkpoint is there any more: no training can go on with it."""
+        if self.checkpoints() or self.meta["status"] not in {"finished", "interrupted"}:
+            return False
+        return (log := self.metrics(checked=False)) is not None and len(log) > 0
 
-        Both are of the run's classes, or of all classes where a reference has none of them, and without empty shapes: an
-        empty grid is the L1 neighbour of every thin shape.
-        Without a `reference`, a dataset directory, it is the dataset that `run.json` names, whose hash must be the recorded
-        one, if any. Of a reference `classes` are kept, all if there are none. RunDirError if there is no dataset, or it is of
-        another resolution, or not what the run was trained on.
-        """
-        record = self.meta["dataset"] or {}
-        if classes and reference is None:
-            raise RunDirError(f"classes {', '.join(classes)} of which dataset? --class needs --reference DATASET_DIR")
-        shapes = VoxelSet.open(path := reference or self.dataset_path())
-        if shapes.resolution != self.resolution:
-            raise RunDirError(f"{path} is of {shapes.resolution}³, and {self.path} of {self.resolution}³; prepare it at that")
-        known = set(shapes.table["class"])
-        classes = classes or [c for c in record.get("classes") or [] if c in known or reference is None]
-        train = shapes.select(classes, record.get("split") or "train")
-        own = train.sha256 == record.get("sha256")
-        if reference is None and not own and record.get("sha256"):
-            raise RunDirError(
-                f"{path} is not what {self.path} was trained on (its {len(train)} shapes hash to {train.sha256[:12]}, "
-                f"recorded: {str(record.get('sha256'))[:12]}); pass --reference to judge against it all the same"
-            )
-        if not train.volume.any():
-            raise RunDirError(f"{path}: its {len(train)} training shapes are all empty; nothing can be judged against them")
-        held_out = shapes.table["split"].eq(shapes.held_out) & (shapes.table["class"].isin(classes) if classes else True)
-        test = shapes.take(held_out.to_numpy()).without_empty() if held_out.any() else None
-        return train.without_empty(), test if test is not None and len(test) else None, own or reference is None
+    def way_on(self) -> str:
+        """What brings a run without checkpoints its first one: patience, its training, or that of a new run."""
+        if is_held(self.path / LOCK):
+            return "it is being trained: wait for the first"
+        return "train a new run" if self.has_lost_checkpoints() else f"go on with its training: {self.resumption()}"
 
     # --- samples (rule 5) --------------------------------------------------------------------------------------------
 
@@ -185,7 +165,7 @@ class RunDir:
     def _sample_arrays(self, name: str | None) -> tuple[Path, dict[str, NDArray[Any]]]:
         if not (names := self.sample_names()):
             draw = f"make them with: python cli.py sample {in_shell(self.path)}"
-            none = "import it anew" if self.meta["status"] == "imported" else "nor a checkpoint, yet"
+            none = "import it anew" if self.meta["status"] == "imported" else f"nor a checkpoint; {self.way_on()}"
             raise RunDirError(f"{self.path} holds no samples; {draw if self.checkpoints() else none}")
         if name is not None and name not in names:
             raise RunDirError(f"{self.path}/samples/{name}.npz is missing; there are {', '.join(names)}")

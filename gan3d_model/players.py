@@ -257,8 +257,7 @@ def open_checkpoint(run: RunDir, step: int | None, device: torch.device) -> tupl
                 f"{run.path} was imported without weights; import it anew, under another name, with --weights FILE"
             )
         if not checkpoints:
-            begun = f", or go on with this one, which had only begun: {run.resumption()}" * (run.meta["status"] == "running")
-            raise CheckpointError(f"{run.path} has no checkpoint; train a new run{begun}")
+            raise CheckpointError(f"{run.path} has no checkpoint; {run.way_on()}")
         found = ", ".join(str(int(p.stem)) for p in checkpoints)
         raise CheckpointError(f"{run.path} has no checkpoint of step {step}; there are those of {found}")
     try:

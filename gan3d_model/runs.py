@@ -28,7 +28,8 @@ def check_fit(config: TrainConfig, shapes: VoxelSet) -> None:
             "prepare it anew, or leave --resolution out"
         )
     if len(shapes) < config.batch_size:
-        raise ConfigError(f"{len(shapes)} training shapes are fewer than one batch of {config.batch_size}; lower --batch-size")
+        advice = "lower --batch-size" if len(shapes) > 1 else "at least 2 are needed"
+        raise ConfigError(f"training shapes: {len(shapes)}, fewer than one batch of {config.batch_size}; {advice}")
     if not shapes.volume.any():
         raise ConfigError(f"all {len(shapes)} training shapes are empty; there is nothing to learn from them")
 
@@ -101,8 +102,8 @@ def check_resume(run: RunDir, config: TrainConfig, shapes: VoxelSet) -> None:
         found = f"hash {recorded[:12]}, these: {shapes.sha256[:12]}"
         raise ConfigError(f"{run.path} was trained on other shapes ({found}); give it those, or train a new run")
     done = int(checkpoints[-1].stem) if (checkpoints := run.checkpoints()) else 0
-    log = run.metrics()  # a damaged one is refused before anything is changed
-    if not done and run.meta["status"] in {"finished", "interrupted"} and log is not None and len(log):
+    run.metrics()  # a damaged one is refused before anything is changed
+    if run.has_lost_checkpoints():
         raise ConfigError(f"{run.path} has no checkpoint any more to go on from; train a new run instead")
     steps = total_steps(config, len(shapes))
     if done > steps or (done == steps and run.meta["status"] == "finished"):

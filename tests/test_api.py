@@ -17,6 +17,7 @@ from gan3d_eval.check_run import check_run
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.orientation import given
 from gan3d_eval.report import report
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +62,7 @@ def test_a_dataset_is_read_by_its_split(dataset_dir, tmp_path):
     assert verdict.novelty.inputs["train"]["n"] == verdict.novelty.inputs["test"]["n"] == 48
     sofas = judge(dataset_dir, dataset_dir, str(dataset_dir), classes=["sofa"])
     assert "beside training, held-out shapes         24, 24\n" in str(sofas)
-    train, _, own = sofas.write(tmp_path / "run").training_set()  # which the run names
+    train, _, own = training_set(sofas.write(tmp_path / "run"))  # which the run names
     assert own
     assert set(train.table["class"]) == {"sofa"}
     assert check_run(tmp_path / "run") == []

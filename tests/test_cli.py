@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 from scipy import ndimage
 
 from gan3d_eval.run_dir import RunDir
+from gan3d_eval.training_set import training_set
 from gan3d_model.config import RECIPES, TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -359,7 +360,7 @@ def test_check_run_lists_rules_and_exits_with_3(cli, run_copy):
 
 def test_fail_above_is_for_scripts(cli, run_copy):
     assert cli("nn-check", run_copy.path, "--fail-above", 1.0).exit_code == 0
-    grids = run_copy.training_set()[0].packed[:1]
+    grids = training_set(run_copy)[0].packed[:1]
     run_copy.write_samples("final", force=True, occupancy=np.repeat(grids, 30, axis=0))
     done = cli("nn-check", run_copy.path, "--fail-above", 0.5)
     assert done.exit_code == 3

@@ -20,6 +20,7 @@ from gan3d_eval.feature_map import feature_map
 from gan3d_eval.latent import effects, iou, linear, spherical
 from gan3d_eval.report import report
 from gan3d_eval.run_dir import RunDir
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet, pack
 from gan3d_model.config import TrainConfig
 from gan3d_model.latent import CheckpointSpace
@@ -221,7 +222,7 @@ def test_empty_samples_are_at_no_end_of_an_attribute(run_copy: RunDir, little, m
 
 
 def test_held_out_shapes_that_all_stand_in_training_are_none(run_copy: RunDir, little):
-    train = run_copy.training_set()[0]
+    train = training_set(run_copy)[0]
     result, rows = explore(run_copy, CheckpointSpace.open(run_copy), train, train, ("recovery", "map"), n_recover=2)
     assert "stand in training too" in result.absent["recovered_test"]
     assert set(rows.loc[rows["part"] == "map", "item"].str.partition(":")[0]) == {"train", "generated"}

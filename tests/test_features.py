@@ -205,7 +205,7 @@ def test_a_run_without_the_checkpoint_is_refused(run_copy):
         path.unlink()
     for status, advice in (
         ("finished", "train a new run$"),
-        ("running", "train a new run, or go on with this one, .* --resume"),
+        ("running", "go on with its training: .* --resume"),
     ):
         with pytest.raises(CheckpointError, match=f"has no checkpoint; {advice}"):
             discriminator_of(run_copy.update(status=status), device="cpu")

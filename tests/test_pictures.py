@@ -29,6 +29,7 @@ from gan3d_eval.report import report
 from gan3d_eval.report_answers import answers
 from gan3d_eval.run_dir import RunDir, RunDirError
 from gan3d_eval.sheets import Paper, sheet
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet
 from gan3d_model.runs import hold_run
 
@@ -118,7 +119,7 @@ def test_what_needs_no_picture_still_works_where_none_can_be_drawn(run_copy, cli
 
 
 def test_the_gallery_draws_what_there_is_data_for(run_copy):
-    train = run_copy.training_set()[0]
+    train = training_set(run_copy)[0]
     result = gallery(run_copy, run_copy.samples(), train, n=3)
     assert list(result.values) == ["samples", "training", "pairs", "progress"]
     assert set(result.absent) == {"best", "worst", "thresholds"}
@@ -132,7 +133,7 @@ def test_the_gallery_draws_what_there_is_data_for(run_copy):
 
 
 def test_an_interrupted_gallery_leaves_the_one_before_whole(run_copy, monkeypatch):
-    train = run_copy.training_set()[0]
+    train = training_set(run_copy)[0]
     gallery(run_copy, run_copy.samples(), train, n=2)
     before = {path.name: path.read_bytes() for path in (run_copy.path / "gallery").iterdir()}
 
@@ -349,7 +350,7 @@ def test_a_result_from_another_reference_stands_under_its_own_name(run_copy, cli
 
 
 def test_best_and_worst_are_ranked_by_held_out_shapes(run_copy):
-    train, test, _ = run_copy.training_set()
+    train, test, _ = training_set(run_copy)
     gen = test.take(np.arange(3))  # three held-out shapes themselves, and one that no held-out shape is like
     noise = np.random.default_rng(0).random((1, 16, 16, 16)) < 0.5
     gen = VoxelSet.from_grids(np.concatenate([noise, gen.grids()]))
@@ -498,7 +499,7 @@ def test_what_compares_with_another_run_stands_in_the_report_without_a_value_of_
 
 
 def test_names_of_shapes_may_be_numbers(run_copy, cli, tmp_path):
-    train, _, _ = run_copy.training_set()
+    train, _, _ = training_set(run_copy)
     table = train.table.assign(name=[f"{i:04d}" for i in range(len(train))])
     VoxelSet(train.packed, train.resolution, table).write(tmp_path / "numbered")
     run = run_copy.update(dataset=run_copy.meta["dataset"] | {"path": str(tmp_path / "numbered")})

@@ -19,6 +19,7 @@ from gan3d_eval.contract import METRICS
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.provenance import Result, new_run_id, producer
 from gan3d_eval.run_dir import RunDir, RunDirError
+from gan3d_eval.training_set import training_set
 from gan3d_eval.voxels import VoxelSet
 
 META = {
@@ -292,7 +293,7 @@ def test_rule_10_a_run_never_overwrites_another(run, tmp_path):
 def test_rule_11_a_run_can_be_moved_with_its_dataset_and_absolute_paths_are_seen(trained, tmp_path, run):
     shutil.copytree(trained.parents[1], tmp_path / "elsewhere")
     moved = RunDir.open(tmp_path / "elsewhere" / trained.relative_to(trained.parents[1]))
-    train, test, own = moved.training_set()
+    train, test, own = training_set(moved)
     assert (len(train), len(test), own) == (24, 24, True)
     run.update(grid={"from": "/home/me/x"}, producer={"at": "C:\\x"})
     assert rules(run) == [11]
@@ -303,21 +304,21 @@ def test_a_run_is_judged_only_against_what_it_was_trained_on_unless_told(run_cop
     record = run_copy.meta["dataset"]
     changed = run_copy.update(dataset=record | {"sha256": "0" * 64})
     with pytest.raises(RunDirError, match="is not what .* was trained on"):
-        changed.training_set()
+        training_set(changed)
     assert [rule for rule, _ in check_run(run_copy.path)] == [2]
-    assert changed.training_set(dataset_dir)[2] is False
-    assert run_copy.update(dataset=record | {"sha256": None}).training_set()[2] is True  # unknown is no contradiction
-    assert len(changed.training_set(dataset_dir, ["sofa"])[0]) == 24
+    assert training_set(changed, dataset_dir)[2] is False
+    assert training_set(run_copy.update(dataset=record | {"sha256": None}))[2] is True  # unknown is no contradiction
+    assert len(training_set(changed, dataset_dir, ["sofa"])[0]) == 24
     empty = VoxelSet.open(dataset_dir)
     VoxelSet(np.zeros_like(empty.packed), empty.resolution, empty.table, empty.info).write(dataset_dir.with_name("empty"))
     with pytest.raises(RunDirError, match="empty: its 24 training shapes are all empty"):
-        changed.training_set(dataset_dir.with_name("empty"))
+        training_set(changed, dataset_dir.with_name("empty"))
     with pytest.raises(RunDirError, match="--class needs --reference"):
-        changed.training_set(None, ["sofa"])
+        training_set(changed, None, ["sofa"])
     with pytest.raises(RunDirError, match="--reference"):
-        run_copy.update(dataset=record | {"path": "gone"}).training_set()
+        training_set(run_copy.update(dataset=record | {"path": "gone"}))
     with pytest.raises(RunDirError, match="--reference"):
-        run_copy.update(dataset=None).training_set()
+        training_set(run_copy.update(dataset=None))
 
 
 def test_what_is_no_run_directory_says_so(tmp_path):

@@ -183,7 +183,7 @@ def test_a_study_trains_judges_resumes_and_is_collected(dataset_dir, tmp_path, m
 
 def test_a_training_that_fails_is_named_with_its_reason(dataset_dir, tmp_path):
     study = Study("toy", "?", {"wide": Cell("sofa", "slides", ("--batch-size", "4096"))})
-    with pytest.raises(Gan3dError, match=r"1 of 1 runs failed: wide-s0: \d+ training shapes are fewer than one batch"):
+    with pytest.raises(Gan3dError, match=r"1 of 1 runs failed: wide-s0: training shapes: \d+, fewer than one batch"):
         run(study, dataset_dir, "smoke", tmp_path, 1, quiet)
 
 

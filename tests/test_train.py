@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import nn
 
+from gan3d_eval.curves import curves
 from gan3d_eval.files import Gan3dError
 from gan3d_eval.run_dir import RunDir
 from gan3d_eval.voxels import VoxelSet
@@ -29,7 +30,7 @@ from gan3d_model.batches import batch_rows, unpack_on_device
 from gan3d_model.config import ConfigError, TrainConfig
 from gan3d_model.features import discriminator_of
 from gan3d_model.players import CheckpointError, Players, read_checkpoint
-from gan3d_model.runs import check_fit, check_resume, check_space, create_run, hold_run
+from gan3d_model.runs import check_fit, check_resume, check_space, config_of, create_run, hold_run
 from gan3d_model.sample import generate, sample
 from gan3d_model.signals import stop_signals
 from gan3d_model.train import Failed, Interrupted, lr_factor, train
@@ -528,7 +529,8 @@ def test_a_checkpoint_of_another_width_is_refused(run_copy, tiny):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"batch_size": 64}, "24 training shapes are fewer"), ({"resolution": 32}, "resolution 16")]
+    ("change", "message"),
+    [({"batch_size": 64}, "training shapes: 24, fewer than one batch of 64; lower"), ({"resolution": 32}, "resolution 16")],
 )
 def test_a_config_that_does_not_fit_the_data_is_refused_before_a_run_is_made(
     tiny, sofas, dataset_dir, tmp_path, change, message
@@ -685,3 +687,28 @@ def test_the_gate_averages_over_its_window(tiny, sofas, dataset_dir, tmp_path):
     )
     mean = log["acc_d"].rolling(4, min_periods=1).mean()
     assert (log["d_updated"].astype(bool) == (mean <= 0.6 + 1e-12)).all()
+
+
+@pytest.mark.parametrize(
+    ("status", "stepped", "advice"),
+    [
+        ("interrupted", False, "go on with its training: python cli.py train .* --resume"),  # before its first step
+        ("running", True, "go on with its training: python cli.py train .* --resume"),  # killed before its first checkpoint
+        ("interrupted", True, "train a new run$"),  # somebody deleted the checkpoints
+        ("held", False, "it is being trained: wait for the first$"),
+    ],
+)
+def test_a_run_without_checkpoints_is_sent_where_it_gets_some(run_copy, dataset_dir, status, stepped, advice):
+    for path in (*run_copy.checkpoints(), *(run_copy.path / "samples").glob("*.npz")):
+        path.unlink()
+    if not stepped:
+        (run_copy.path / "metrics.csv").unlink()
+    run = run_copy.update(status=status.replace("held", "running"))
+    with hold_run(run) if status == "held" else contextlib.nullcontext():
+        for fails in (lambda: discriminator_of(run), run.samples, *([] if stepped else [lambda: curves(run)])):
+            with pytest.raises(Gan3dError, match=advice):
+                fails()
+    shapes = VoxelSet.open(dataset_dir).select(run.meta["dataset"]["classes"], "train")
+    can_go_on = contextlib.nullcontext() if "resume" in advice or status == "held" else pytest.raises(ConfigError)
+    with can_go_on:  # the advice can be followed
+        check_resume(run, config_of(run), shapes)

@@ -106,7 +106,7 @@ def prepare(
     python cli.py prepare modelnet10.npz datasets/mn10-32 -r 32 --fix drop-empty,dedupe
     python cli.py prepare ShapeNet/ datasets/chairs -r 64 --up y --pattern '*.solid.binvox'
 
-    Interrupted at any moment, the same command goes on where it was.
+    Interrupted while it converts, the same command goes on where it was. The audit alone is repeated by audit.
     """  # noqa: D301 -- \b is click's mark for text that must not be rewrapped
     from gan3d_eval.audit import audit as verb
     from gan3d_eval.audit import findings

@@ -39,8 +39,8 @@ def prepare(
 ) -> VoxelSet:  # fmt: skip
     """Convert `source` into the dataset directory `target` and open it.
 
-    Interrupted at any moment (ctrl-C, kill -9), the same call goes on where it was. The order and the bytes of the result do
-    not depend on how many cores or workers took part.
+    Interrupted at any moment before `target` stands (ctrl-C, kill -9), the same call goes on where it was. The order and the
+    bytes of the result do not depend on how many cores or workers took part.
 
     Parameters
     ----------
