@@ -95,7 +95,8 @@ def _finite_range(grids: NDArray[Any], where: str) -> tuple[float, float]:
     low, high = float(grids.min()), float(grids.max())
     if not np.isfinite([low, high]).all():
         bad = [i for i, grid in enumerate(grids) if not np.isfinite(grid).all()]
-        raise VoxelError(f"{where}: {len(bad)} of {len(grids)} shapes hold NaN or infinity (first: {bad[0]}); drop these")
+        found = f"{len(bad)} of {len(grids)} shapes hold NaN or infinity, the first at index {bad[0]}"
+        raise VoxelError(f"{where}: {found}; leave these out")
     return low, high
 
 
