@@ -66,6 +66,7 @@ def test_unreadable_files_are_listed_and_hide_no_other(tmp_path):
     assert answer["n"] == 2
     assert "truncated" in answer["unreadable"]["bad.off"]
     assert any("bad.off: promises 3 vertices" in line for line in report(answer))
+    assert "no defect found in those that could be read" in report(answer | {"defects": {}})
     assert table["reason"].notna().sum() == 1
     (tmp_path / "good.off").unlink()
     with pytest.raises(VoxelError, match="no mesh can be read; the first of 1 is bad.off"):

@@ -149,5 +149,5 @@ def report(answer: dict[str, Any]) -> list[str]:
     counts = {name: n if "mesh" not in answer else "yes" for name, n in answer["defects"].items() if n}
     lines += [f"{name:34} {n:<5} {DEFECTS[name][1]}" for name, n in counts.items()]
     if not any(answer["defects"].values()):
-        lines.append("no defect found")
+        lines.append("no defect found" + " in those that could be read" * bool(answer["unreadable"]))
     return lines + [f"  {source}: {reason}" for source, reason in answer["unreadable"].items()]
