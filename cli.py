@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("error: click is not installed for this Python; source .venv/bin/activate, or pip install .")
 
 from gan3d_eval import __version__
 from gan3d_eval import commands as evaluation

@@ -79,6 +79,8 @@ class Cli(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             code, reason = 130, "interrupted"
+        except ModuleNotFoundError as fault:
+            code, reason = 1, f"{fault.name} is not installed for this Python; source .venv/bin/activate, or pip install ."
         except Gan3dError as fault:
             code, reason = fault.exit_code, str(fault)
         except click.exceptions.NoArgsIsHelpError:  # a group alone prints its help

@@ -21,7 +21,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 
+DATASET_FILES = ("dataset.json", "shapes.csv", "voxels.npy", "rejected.csv")
+"""What a dataset directory holds; the first says that it is one."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -112,21 +114,22 @@ def drafts(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, force: bool = False, names: Sequence[str] = DATASET_FILES) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success rename it to `path`.
 
     Raises
     ------
     Gan3dError
-        `path` exists and `force` is false, or it does not hold the file `marker`: only a directory of the same kind is ever
-        replaced, and removed only after the new one is whole. One that somebody else made meanwhile is refused as well.
+        `path` exists and `force` is false, or it does not hold the first of `names`, or holds others than these: only a
+        directory of the same kind is ever replaced, and removed only after the new one is whole. One that somebody else made
+        meanwhile is refused as well.
     """
-    refuse_target(path, marker, force)
+    refuse_target(path, force, names)
     temporary = _beside(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        refuse_target(path, marker, force)
+        refuse_target(path, force, names)
         if path.exists():
             old = temporary.with_suffix(".old")
             path.rename(old)
@@ -142,12 +145,16 @@ def atomic_directory(path: Path, marker: str, force: bool = False) -> Iterator[P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_target(path: Path, marker: str, force: bool) -> None:
+def refuse_target(path: Path, force: bool = False, names: Sequence[str] = DATASET_FILES) -> None:
     """Raise Gan3dError if a directory of this kind must not be written at `path` (see `atomic_directory`)."""
-    if path.exists() and not (path / marker).is_file():
-        raise Gan3dError(f"{path} already exists, and holds no {marker}, so it is something else; choose another name")
-    if path.exists() and not force:
+    if not path.exists():
+        return
+    if not (path / names[0]).is_file():
+        raise Gan3dError(f"{path} already exists, and holds no {names[0]}, so it is something else; choose another name")
+    if not force:
         raise Gan3dError(f"{path} already exists; choose another name, or pass --force to replace it")
+    if others := sorted(entry.name for entry in path.iterdir() if entry.name not in names and not entry.name.startswith(".")):
+        raise Gan3dError(f"{path} holds other things too, which --force would delete ({', '.join(others[:3])}); move them")
 
 
 def refuse_ours(folder: Path) -> None:

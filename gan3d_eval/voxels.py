@@ -188,7 +188,7 @@ class VoxelSet:
 
         `rejected` (name, class, split, reason) is kept beside it, so that no shape disappears without a word.
         """
-        with atomic_directory(path, "dataset.json", force) as temporary:
+        with atomic_directory(path, force) as temporary:
             if rejected is not None and len(rejected):
                 rejected.to_csv(temporary / "rejected.csv", index=False, lineterminator="\n")
             np.save(temporary / "voxels.npy", self.packed, allow_pickle=False)

@@ -338,6 +338,14 @@ def test_ctrl_c_in_the_first_moment_is_heard_as_later(cli, run_copy, monkeypatch
     assert (done.exit_code, done.stderr) == (130, "error: interrupted\n")
 
 
+@pytest.mark.parametrize("missing", ["click", "filelock"])
+def test_whoever_forgets_to_activate_the_environment_is_told_so(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['cli.py', 'curves', 'x']; import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    told = f"error: {missing} is not installed for this Python; source .venv/bin/activate, or pip install .\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_meshes_are_not_written_into_a_dataset(cli, dataset_dir):
     done = cli("synthetic", dataset_dir)
     assert (done.exit_code, done.stderr) == (1, f"error: {dataset_dir} is a dataset or a run; choose a folder of its own\n")

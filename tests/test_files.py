@@ -31,7 +31,7 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path):
     path = tmp_path / "data"
     path.mkdir()
     (path / "old").write_text("1")
-    with pytest.raises(OSError, match="full"), atomic_directory(path, "old", force=True) as temporary:
+    with pytest.raises(OSError, match="full"), atomic_directory(path, True, ["old"]) as temporary:
         (temporary / "new").write_text("2")
         raise OSError("full")
     assert [p.name for p in path.iterdir()] == ["old"]
@@ -43,13 +43,18 @@ def test_a_directory_is_replaced_only_when_told_and_only_by_its_own_kind(tmp_pat
     path.mkdir()
     (path / "thesis.tex").write_text("precious")
     for force in (False, True):  # nor is anybody told to replace it
-        with pytest.raises(Gan3dError, match="holds no mark, so it is something else"), atomic_directory(path, "mark", force):
+        with pytest.raises(Gan3dError, match="holds no mark, so it is something else"), atomic_directory(path, force, ["mark"]):
             pass
     assert (path / "thesis.tex").read_text() == "precious"
     (path / "mark").write_text("1")
-    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path, "mark"):
+    with pytest.raises(Gan3dError, match="already exists.*--force"), atomic_directory(path, False, ["mark"]):
         pass
-    with atomic_directory(path, "mark", force=True) as temporary:
+    held = "holds other things too, which --force would delete .thesis.tex.; move them"
+    with pytest.raises(Gan3dError, match=held), atomic_directory(path, True, ["mark"]):
+        pass
+    assert (path / "thesis.tex").read_text() == "precious"
+    (path / "thesis.tex").unlink()
+    with atomic_directory(path, True, ["mark"]) as temporary:
         (temporary / "new").write_text("2")
     assert [p.name for p in path.iterdir()] == ["new"]
 
@@ -65,7 +70,7 @@ def test_a_directory_that_cannot_be_put_in_its_place_leaves_the_old_one_there(tm
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="gone"), atomic_directory(path, "mark", force=True):
+    with pytest.raises(OSError, match="gone"), atomic_directory(path, True, ["mark"]):
         pass
     assert (path / "mark").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
@@ -73,7 +78,7 @@ def test_a_directory_that_cannot_be_put_in_its_place_leaves_the_old_one_there(tm
 
 def test_a_directory_that_somebody_else_made_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "data"
-    with pytest.raises(Gan3dError, match="already exists"), atomic_directory(path, "mark") as temporary:
+    with pytest.raises(Gan3dError, match="already exists"), atomic_directory(path, False, ["mark"]) as temporary:
         (temporary / "mark").write_text("ours")
         path.mkdir()
         (path / "mark").write_text("theirs")
@@ -85,7 +90,7 @@ def test_what_is_written_has_the_rights_that_the_user_gives_new_files(tmp_path):
     old = os.umask(0o027)
     try:
         write_json(tmp_path / "a.json", {"x": 1})
-        with atomic_directory(tmp_path / "data", "mark") as temporary:
+        with atomic_directory(tmp_path / "data", False, ["mark"]) as temporary:
             (temporary / "mark").touch()
     finally:
         os.umask(old)

@@ -110,7 +110,7 @@ def _refuse(source: Path, target: Path, force: bool, fix: tuple[str, ...]) -> No
         raise VoxelError(f"{target} lies in the source {source}, whose shapes it would join; choose another place")
     if unknown := sorted(set(fix) - set(FIXES)):
         raise VoxelError(f"no fix {', '.join(unknown)}; there are {', '.join(FIXES)}")
-    refuse_target(target, "dataset.json", force)
+    refuse_target(target, force)
 
 
 # --- two kinds of sources -------------------------------------------------------------------------------------------------
