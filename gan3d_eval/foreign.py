@@ -93,7 +93,9 @@ class Found:
         self.batches[name] = batch
 
 
-def collect(source: Path, pattern: str = "*", array: str | None = None, readers: Readers | None = None) -> Found:
+def collect(
+    source: Path, pattern: str = "*", array: str | None = None, readers: Readers | None = None, logs: bool = True
+) -> Found:
     """Look through a folder, a `.zip` or one file.
 
     Parameters
@@ -102,6 +104,8 @@ def collect(source: Path, pattern: str = "*", array: str | None = None, readers:
         Only files whose path matches.
     array : str, optional
         Name of the array that holds the grids, where files have several.
+    logs : bool
+        Whether training logs are wanted, too.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def collect(source: Path, pattern: str = "*", array: str | None = None, readers:
     entries = [entry for entry in _entries(source) if fnmatch(entry.name, pattern)]
     for entry in entries:
         try:
-            _take(entry, found, array, readers, alone=len(entries) == 1)
+            _take(entry, found, array, readers, logs, alone=len(entries) == 1)
         except Gan3dError as fault:
             found.refused[entry.name] = str(fault)
         except MemoryError:
@@ -187,7 +191,7 @@ def _members(source: Path) -> Iterator[Entry]:
         yield Entry(PurePosixPath(member.filename).as_posix(), lambda member=member: cast(Any, read(member)))  # type: ignore[misc]
 
 
-def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone: bool) -> None:
+def _take(entry: Entry, found: Found, array: str | None, readers: Readers, logs: bool, alone: bool) -> None:
     """Put what a file holds where it belongs."""
     with entry.open() as stream:
         head = stream.read(HEAD)
@@ -207,7 +211,7 @@ def _take(entry: Entry, found: Found, array: str | None, readers: Readers, alone
         found.weights.append(entry)
     elif kind == "torch":
         _take_tensors(entry, found, array, readers)
-    elif kind in LOGS:
+    elif kind in LOGS and logs:
         _take_log(entry, found, kind, alone)
     elif kind == "mesh":
         if readers.mesh is None:

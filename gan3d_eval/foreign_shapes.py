@@ -145,7 +145,7 @@ def read_shapes(
     """
     parts = []
     for source in sources:
-        found = collect(source, readers=readers)
+        found = collect(source, readers=readers, logs=False)
         if found.refused or not found.batches:
             name, reason = next(iter(found.refused.items()), ("", "holds weights, and no shapes"))
             raise VoxelError(f"{_where(source, name)} {reason}")

@@ -201,6 +201,8 @@ class RunDir:
             return None
         try:
             return log_table(path.read_text(encoding="utf-8"), checked)
+        except UnicodeDecodeError:
+            raise RunDirError(f"{path} is damaged: it is no text; copy it again") from None
         except ValueError as fault:
             raise RunDirError(f"{path}: {fault}") from None
 

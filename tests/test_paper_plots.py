@@ -93,6 +93,11 @@ def test_files_that_hold_no_shapes_are_named(tmp_path, grids):
     (tmp_path / "text.mat").write_text("no")
     with pytest.raises(VoxelError, match=r"text.mat"):
         read_shapes([tmp_path / "text.mat"], "z", 0.5)
+    for text in ("just words", "Epoch 1: loss_d=0.9, loss_g=1.2"):  # a training log is not wanted here
+        (tmp_path / "notes.txt").write_text(text)
+        with pytest.raises(VoxelError, match=r"notes\.txt holds no shapes that can be read; expected \.npy"):
+            read_shapes([tmp_path / "notes.txt"])
+    (tmp_path / "notes.txt").unlink()
     np.save(tmp_path / "one.npy", grids[0])
     with pytest.raises(VoxelError, match=r"text.mat"):  # nothing is left out without a word
         read_shapes([tmp_path])

@@ -114,6 +114,12 @@ def test_rule_3_a_misspelled_key_is_listed_of_our_own_runs_and_allowed_to_others
     assert cli("check-run", run_copy.path).exit_code == 0
 
 
+def test_rule_4_a_log_of_damaged_bytes_is_refused_in_words(run_copy):
+    (run_copy.path / "metrics.csv").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(RunDirError, match=r"metrics\.csv is damaged: it is no text; copy it again"):
+        run_copy.metrics()
+
+
 def test_rule_3_a_training_of_ours_without_its_config_is_seen(run_copy):
     (run_copy.path / "config.json").unlink()
     assert check_run(run_copy.path) == [(3, "config.json, which every training writes, is missing")]
