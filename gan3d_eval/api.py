@@ -10,7 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -160,11 +160,11 @@ def judge(
             realism, measures = compare(known, unseen, samples, seed=seed, embed=features)
     except VoxelError as fault:
         why_not = str(fault)
-    named = (Path(train), tuple(classes)) if isinstance(train, str | Path) and _is_dataset(train) else None
+    named = (Path(train), tuple(classes)) if _is_dataset(train) else None
     return Judgement(samples, novelty, rows, realism, measures, why_not, notes, named)
 
 
-def _is_dataset(grids: Grids | None) -> bool:
+def _is_dataset(grids: Grids | None) -> TypeGuard[Path | str]:
     return isinstance(grids, str | Path) and (Path(grids) / "dataset.json").is_file()
 
 

@@ -35,10 +35,11 @@ def history(case: Case, seed: int, cache: Cache, say: Callable[[str], None]) -> 
     started = time.perf_counter()
     run, sets = case.run, steps_of(case.run)
     if not sets:
-        way_out = "nor are there checkpoints to draw from: "
-        way_out += "judge it by nn-check and compare" if run.sample_names() else run.way_on()
         if run.checkpoints():
             way_out = "draw some from every checkpoint with --draw"
+        else:
+            otherwise = "judge it by nn-check and compare" if run.sample_names() else run.way_on()
+            way_out = f"nor are there checkpoints to draw from: {otherwise}"
         raise RunDirError(f"{run.path}: no sample file has a step and at least {MIN_N} shapes; {way_out}")
     rows = judge_each(sets, case, seed, cache, say, "step").astype({"step": np.int64})
     chosen = best(rows)

@@ -106,10 +106,9 @@ def _command(run: RunDir, first: str, classes: int | None, verb: str) -> str:
     if first and verb not in SAMPLELESS:
         return first
     command = f"python cli.py {ASKED.get(verb, verb)} {in_shell(run.path)}"
-    if verb == "curves" or (classes is not None and (classes != 1 or verb != "classify-features")):
-        return command
-    command += f" {'--dataset' if verb == 'classify-features' else '--reference'} DATASET_DIR"
-    return f"{command} (labelled shapes; the run's own are of one class)" if classes == 1 else command
+    if verb == "classify-features" and classes in {None, 1}:
+        return f"{command} --dataset DATASET_DIR" + " (labelled shapes; the run's own are of one class)" * (classes == 1)
+    return command + " --reference DATASET_DIR" * (classes is None and verb != "curves")
 
 
 def _classes(run: RunDir) -> int | None:

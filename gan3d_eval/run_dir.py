@@ -218,7 +218,8 @@ class RunDir:
         Rows after step `upto` are cut off first: they belong to steps that a resumed run takes again. Six digits are enough.
         """
         path = self.path / "metrics.csv"
-        kept = int((old["step"] <= upto).sum()) if upto and (old := self.metrics()) is not None else 0
+        old = self.metrics() if upto else None
+        kept = 0 if old is None else int((old["step"] <= upto).sum())
         lines = path.read_text(encoding="utf-8").splitlines()[1 : 1 + kept] if kept else []
         with atomic_file(path) as temporary:
             temporary.write_text("\n".join([",".join(METRICS), *lines, ""]), encoding="utf-8")

@@ -36,7 +36,7 @@ class Arrays:
     """
 
     def __init__(self, source: Path, how: Voxelizer, classes: Sequence[str], given: Sequence[str]) -> None:
-        self.source, self.how, self.classes = source, how, classes
+        self.source, self.how = source, how
         self.splits, own = _read_splits(source)
         self.names, self.evidence = _class_names(self.splits, list(given) or own, source)
         if unknown := sorted(set(classes) - set(self.names)):

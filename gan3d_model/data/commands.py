@@ -119,8 +119,8 @@ def prepare(
     try:
         shapes = run(source, dataset_dir, how, list(classes), names=split(names), fix=tuple(split(fix)), say=say, **options)
     except KeyboardInterrupt:
-        where = "is kept in a hidden folder beside the target: the same command goes on there"
-        say(f"what is done {where}" if workspace(dataset_dir).exists() else "nothing is made yet; the same command begins anew")
+        kept = "what is done is kept in a hidden folder beside the target: the same command goes on there"
+        say(kept if workspace(dataset_dir).exists() else "nothing is made yet; the same command begins anew")
         raise
     for label, splits in shapes.info["counts"].items():
         say(f"{label:14} " + "  ".join(f"{part} {n}" for part, n in splits.items()))
